@@ -1,0 +1,1 @@
+"""Models, losses, metrics and translation in pure PyTorch."""
