@@ -1,0 +1,1 @@
+"""Experiments: their configuration, and distributed training of them on Ray."""

@@ -1,0 +1,164 @@
+"""The configuration of an experiment, composed from each room's settings.
+
+`load` serves the command line, the sweeps' parameters and the manifests alike, so that they cannot drift.
+Free of torch and Ray, so that `--help` and `--print-config` are fast.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from cluster.errors import ConfigError
+from cluster.faults import describe_faults
+from data_shards.config import DataSettings
+from gmvae_drit.config import ModelSettings, Settings
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class RunSettings(Settings):
+    """Which run this is and where it is kept."""
+
+    name: RunName
+    """Name of the run and of its folder: letters, digits, `.`, `_`, `-`. The same name resumes the run."""
+    storage: Annotated[str, Field(min_length=1)] = "runs"
+    """Folder that holds the folders of runs."""
+    seed: NonNegativeInt = 0
+    """Seed of weights, sample order, augmentation and noise."""
+
+
+class TrainSettings(Settings):
+    """Length, precision and rhythm of training."""
+
+    steps: PositiveInt
+    """Steps of the whole run; schedules stretch to it."""
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    """`bf16` is mixed precision; `auto` takes it where the hardware computes in it."""
+    log_every: PositiveInt = 50
+    """Steps between two rows of metrics, each the mean over these steps."""
+    preview_every: NonNegativeInt = 500
+    """Steps between two preview pictures; 0 for none."""
+    preview_images: PositiveInt = 4
+    """Test images of each domain in a preview picture."""
+    checkpoint_every: PositiveInt = 500
+    """Steps between two checkpoints: at most so many are lost when a worker dies."""
+    keep_checkpoints: PositiveInt = 3
+    """Newest checkpoints that are kept."""
+    max_skipped_in_a_row: PositiveInt = 10
+    """Steps in a row with an infinite or NaN gradient after which the run stops; each is skipped."""
+    max_failures: NonNegativeInt = 3
+    """Deaths of workers before the run gives up; each is answered by a restart from the last checkpoint."""
+
+
+class ScalingSettings(Settings):
+    """What the run may use."""
+
+    workers: PositiveInt = 1
+    """Processes, one model replica each; must divide half of `data.global_batch`."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    threads: PositiveInt = 1
+    """CPU threads per worker, and the cores Ray sets aside for it."""
+
+
+class Experiment(Settings):
+    """Everything that decides what a run does."""
+
+    run: RunSettings
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings
+    scaling: ScalingSettings = ScalingSettings()
+
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> "Experiment":
+        share, workers = self.data.global_batch // 2, self.scaling.workers
+        if share % workers:
+            raise ValueError(
+                f"scaling.workers = {workers}: must divide {share}, each domain's half of "
+                f"data.global_batch = {self.data.global_batch}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, every default spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:
+    """Read an experiment from a YAML file.
+
+    ``overrides`` maps dotted paths to values (``{"model.mixture.components": 6}``); text is read as YAML, so
+    that the command line's ``"6"`` is a number. Raises `ConfigError` with one line per fault.
+    """
+    raw = _read_yaml(Path(path))
+    for key, value in (overrides or {}).items():
+        _override(raw, key, value)
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(describe_faults(error, raw, Experiment.model_json_schema())) from error
+
+
+def parse_overrides(words: list[str]) -> dict[str, object]:
+    """``["a.b=c"]`` as ``{"a.b": "c"}``."""
+    overrides: dict[str, object] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"{word}: not an override; write it as section.key=value")
+        overrides[key] = value
+    return overrides
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one in silence; a configuration must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key, repeated in zip(keys, node.value, strict=False):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} appears twice", repeated[0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_yaml_fault(error)}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must hold the sections {', '.join(Experiment.model_fields)}")
+    return raw
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return "not YAML: " + " ".join(str(error).split())
+
+
+def _override(raw: dict[str, Any], key: str, value: object) -> None:
+    if isinstance(value, str):
+        try:
+            value = yaml.load(value, _UniqueKeyLoader)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{key} = {value!r}: {_yaml_fault(error)}") from error
+    *sections, last = key.split(".")
+    node = raw
+    for depth, section in enumerate(sections, start=1):
+        if node.get(section) is None:
+            node[section] = {}
+        node = node[section]
+        if not isinstance(node, dict):
+            raise ConfigError(f"{key}: {'.'.join(sections[:depth])} is a value, it has no keys")
+    node[last] = value

@@ -1,0 +1,160 @@
+"""Loading, overriding and refusing configurations."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.config import Experiment, load, parse_overrides
+from cluster.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "cluster" / "configs"
+
+VALID = """
+run: {name: demo}
+data: {uri: data/digits, global_batch: 16}
+train: {steps: 10}
+scaling: {workers: 2}
+"""
+
+
+@pytest.fixture
+def valid(tmp_path):
+    path = tmp_path / "valid.yaml"
+    path.write_text(VALID)
+    return path
+
+
+def faults(path, *words):
+    with pytest.raises(ConfigError) as caught:
+        load(path, parse_overrides(list(words)))
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_load_and_build(path):
+    from gmvae_drit.build import build_model
+
+    experiment = load(path)
+    model = build_model(experiment.model, ("a", "b"))
+    assert set(model.networks()) == set(model.optimizers())
+    text = path.read_text()
+    assert "python -m cluster train" in text.partition("\nrun:")[0], "the header states the command"
+
+
+def test_overrides_of_the_command_line_are_read_as_yaml(valid):
+    words = ["model.mixture.components=6", "train.precision=fp32", "model.content_discriminator=null"]
+    experiment = load(valid, parse_overrides(words))
+    assert experiment.model.mixture.components == 6
+    assert experiment.train.precision == "fp32"
+    assert experiment.model.content_discriminator is None
+
+
+def test_overrides_of_a_program_keep_their_type(valid):
+    experiment = load(valid, {"model.loss.kl": 0.5, "model.optimizer.betas": (0.0, 0.9)})
+    assert experiment.model.loss.kl == 0.5
+    assert experiment.model.optimizer.betas == (0.0, 0.9)
+
+
+def test_an_exponent_without_a_point_is_a_number(valid):
+    """PyYAML reads 1e-4 as text."""
+    assert load(valid, {"model.optimizer.learning_rate": "1e-4"}).model.optimizer.learning_rate == 1e-4
+
+
+def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
+    experiment = load(valid)
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(experiment.to_yaml())
+    assert load(resolved) == experiment
+    assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("train.stepz=3", "train.stepz: unknown key; did you mean steps?"),
+        ("weights=3", "weights: unknown key; known here: run, data, model, train, scaling"),
+        ("train.steps=many", "train.steps = 'many': must be a whole number > 0"),
+        ("train.steps=0", "train.steps = 0: must be a whole number > 0"),
+        ("train.steps=1.5", "train.steps = 1.5: must be a whole number > 0"),
+        ("train=null", "train = None: must be a section of keys"),
+        ("train.precision=fp8", "train.precision = 'fp8': must be one of fp32, bf16, auto"),
+        ("model.kind=cyclegan", "model.kind = 'cyclegan': must be gmvae_drit"),
+        ("model.loss.categ=2", "model.loss.categ = 2: must be a number >= 0 <= 1"),
+        ("model.gumbel.hard=7", "model.gumbel.hard = 7: must be true or false"),
+        ("model.optimizer.betas=[0.5]", "model.optimizer.betas.1: missing; must be a number >= 0 < 1"),
+        (
+            "model.optimizer.ttur=-1",
+            "model.optimizer.ttur = -1: must be one of none, double_gen_enc, half_discr, or a number > 0",
+        ),
+        (
+            "model.content_discriminator.widht=3",
+            "model.content_discriminator.widht: unknown key; did you mean width?",
+        ),
+        ("run.name=../x", "run.name = '../x': must be text matching ^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        (
+            "scaling.workers=3",
+            "scaling.workers = 3: must divide 8, each domain's half of data.global_batch = 16",
+        ),
+    ],
+)
+def test_a_fault_names_path_value_and_what_is_allowed(valid, word, line):
+    assert faults(valid, word) == [line]
+
+
+def test_every_fault_has_its_line(valid):
+    assert len(faults(valid, "train.stepz=3", "train.steps=x", "data.global_batch=3")) == 3
+
+
+def test_an_odd_batch_is_refused(valid):
+    (line,) = faults(valid, "data.global_batch=3")
+    assert line.startswith("data.global_batch: 3 is odd")
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("train.steps", "write it as section.key=value"),
+        ("run.name.x=3", "run.name is a value, it has no keys"),
+    ],
+)
+def test_a_bad_override_is_refused(valid, word, reason):
+    (line,) = faults(valid, word)
+    assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must hold the sections run, data, model, train, scaling"),
+        ("run: {name: a\n", "line 2"),
+        ("train: {steps: 1, steps: 2}", "line 1: key 'steps' appears twice"),
+        ("- a list", "must hold the sections"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(tmp_path, text, reason):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    (line,) = faults(path)
+    assert reason in line
+
+
+def test_a_missing_file_is_refused_in_one_line(tmp_path):
+    (line,) = faults(tmp_path / "none.yaml")
+    assert line.endswith("none.yaml: cannot be read: No such file or directory")
+
+
+def test_command_line_shows_the_configuration_and_refuses_in_one_line(valid):
+    command = [sys.executable, "-m", "cluster", "train", str(valid)]
+    shown = subprocess.run([*command, "--print-config", "train.steps=7"], capture_output=True, text=True)
+    assert shown.returncode == 0
+    assert "steps: 7" in shown.stdout
+    refused = subprocess.run([*command, "train.steps=x"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: train.steps = 'x': must be a whole number > 0\n"
+
+
+def test_help_loads_neither_torch_nor_ray():
+    probe = "import sys, cluster.__main__; print(sorted({'torch', 'ray'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "[]\n"
