@@ -1,0 +1,207 @@
+"""Settings of the models. Free of torch, so that `--help` and `--print-config` are fast.
+
+Defaults are the published ones of DRIT++/MDMM (arXiv:1905.01270) and of the GMVAE (arXiv:1611.02648) unless the
+line says otherwise.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ContentSettings(Settings):
+    """Content encoder E_c."""
+
+    width: PositiveInt = 64
+    """Channels after the first convolution; doubled by each down-sampling."""
+    max_width: PositiveInt = 256
+    """Channels are doubled no further than this."""
+    downsamplings: Annotated[int, Field(ge=1, le=4)] = 2
+    """Stride-2 stages."""
+    residual_blocks: PositiveInt = 4
+    """Residual blocks at the lowest resolution."""
+    noise: Annotated[float, Field(ge=0)] = 1.0
+    """Standard deviation of the Gaussian noise added to the code in training; 0 for none."""
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Strength in [0, 1] of random colour changes (gain, sign, offset, grey) of what E_c sees in training: they
+    keep colour and background out of the content code. Not in DRIT++."""
+
+
+class AttributeSettings(Settings):
+    """Attribute encoder: q(y | x, d) and q(z | x, y, d)."""
+
+    size: PositiveInt = 8
+    """Dimensions of the attribute code z."""
+    width: PositiveInt = 64
+    """Channels after the first convolution."""
+    max_width: PositiveInt = 256
+    """Channels are doubled by each stage, no further than this."""
+    downsamplings: Annotated[int, Field(ge=1, le=6)] = 4
+    """Stride-2 stages before global pooling."""
+
+
+class MixtureSettings(Settings):
+    """Gaussian mixture p(y) p(z | y, d), one table of means and variances per domain."""
+
+    components: PositiveInt = 2
+    """Components K of each domain's mixture."""
+    max_logvar: Annotated[float, Field(ge=-4, le=4)] = 4.0
+    """Upper bound of a prior component's log-variance (the lower one is -4). A low bound keeps draws from a
+    component close to what the generator saw of it."""
+    init_scale: Annotated[float, Field(ge=0)] = 1.0
+    """Standard deviation of the first prior means."""
+
+
+class GumbelSettings(Settings):
+    """Gumbel-softmax relaxation of y: tau = max(min_temp, init_temp * exp(-decay_temp_rate * epoch))."""
+
+    init_temp: Annotated[float, Field(gt=0)] = 1.0
+    """Temperature at epoch 0."""
+    min_temp: Annotated[float, Field(gt=0)] = 0.5
+    """Lowest temperature."""
+    decay_temp_rate: Weight = 0.013862944
+    """Decay per epoch; 0 keeps the first temperature."""
+    hard: bool = False
+    """Straight-through: one-hot forwards, soft gradient backwards."""
+
+
+class GeneratorSettings(Settings):
+    """Generator G(x | content, z, d)."""
+
+    kind: Literal["concat", "adain"] = "concat"
+    """`concat` appends (z, d) as constant channels: colour and texture only, and its first blocks are shared by all
+    attributes of one content. `adain` modulates every block by (z, d)."""
+    residual_blocks: PositiveInt = 4
+    """Residual blocks at the lowest resolution."""
+    noise_injection: bool = False
+    """Adds learned amounts of per-pixel noise in each `adain` block, for texture that z does not determine."""
+
+    @model_validator(mode="after")
+    def _noise_needs_adain(self) -> "GeneratorSettings":
+        if self.noise_injection and self.kind == "concat":
+            raise ValueError("noise_injection needs kind: adain")
+        return self
+
+
+class DiscriminatorSettings(Settings):
+    """Patch discriminator of images."""
+
+    conditioning: Literal["classify", "select"] = "classify"
+    """`classify` judges real or fake and, with a second head, the domain (DRIT++). `select` has one real-or-fake
+    channel per domain and reads that of the image's domain (StarGAN v2)."""
+    width: PositiveInt = 64
+    """Channels after the first convolution."""
+    max_width: PositiveInt = 1024
+    """Channels are doubled by each stage, no further than this."""
+    downsamplings: Annotated[int, Field(ge=1, le=6)] = 5
+    """Stride-2 stages; two to the power of it must not exceed the image size."""
+    scales: Annotated[int, Field(ge=1, le=4)] = 1
+    """Copies of the discriminator, each seeing the image at half the size of the one before."""
+    spectral_norm: bool = False
+    """Spectral normalisation of every convolution (arXiv:1802.05957)."""
+    r1_weight: Weight = 0.0
+    """Weight of the R1 penalty |grad D(x_real)|^2 / 2 (arXiv:1801.04406); 0 for none."""
+    r1_every: PositiveInt = 8
+    """Steps between two R1 penalties; each is scaled up by this number (lazy regularisation, arXiv:1912.04958)."""
+
+
+class ContentDiscriminatorSettings(Settings):
+    """Content discriminator: tells the domain from the content code; E_c is trained to make that impossible."""
+
+    width: PositiveInt = 256
+    """Channels of every layer."""
+    learning_rate_ratio: Rate = 0.4
+    """Its learning rate, as a share of the discriminator's (published: 1 / 2.5)."""
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    """Largest gradient norm of one update."""
+
+
+class LossWeights(Settings):
+    """Weights of the loss terms; 0 leaves a term out and saves its computation."""
+
+    adversarial: Weight = 1.0
+    """Image adversarial loss, of fakes by a reference's attribute and of fakes by a prior draw."""
+    classify_real: Weight = 1.0
+    """Domain classification of real images (discriminator, `conditioning: classify`)."""
+    classify_fake: Weight = 5.0
+    """Domain classification of fakes (translator, `conditioning: classify`)."""
+    content_adversarial: Weight = 1.0
+    """Domain confusion of the content code (needs `content_discriminator`)."""
+    reconstruction: Weight = 10.0
+    """Self reconstruction G(E_c(x), E_a(x), d), L1."""
+    cycle: Weight = 10.0
+    """Cross-cycle reconstruction, L1."""
+    content_norm: Weight = 0.01
+    """Mean square of the content code."""
+    content_reconstruction: Weight = 0.0
+    """L1 between the content code of an image and of its translation. Not in DRIT++."""
+    kl: Weight = 0.01
+    """The attribute's KL terms together."""
+    gauss: Weight = 1.0
+    """KL(q(z|x,y) || p(z|y)) within `kl`."""
+    categ: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """KL(q(y|x) || p(y)) within `kl`: it punishes an informative y, so lower it where `information` is on."""
+    free_bits: Weight = 0.0
+    """Nats per attribute dimension that the Gaussian KL does not punish."""
+    kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the run over which the KL weight grows from 0."""
+    usage: Weight = 0.0
+    """KL(mean q(y) || p(y)) on a running mean: keeps every component in use. Not in DRIT++ or GMVAE."""
+    information: Weight = 0.0
+    """Hinge max(0, information_floor * log K - I(x; y)): keeps q(y|x) decided. Not in DRIT++ or GMVAE."""
+    information_floor: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of log K that the mutual information I(x; y) must reach."""
+    latent_regression: Weight = 10.0
+    """L1 between a prior draw z and the mean encoded from its translation."""
+    component_regression: Weight = 0.0
+    """Cross-entropy between the component of a prior draw and q(y) of its translation."""
+    mode_seeking: Weight = 1.0
+    """1 / (|dI| / |dz| + 1e-5) for two prior draws (arXiv:1903.05628)."""
+
+
+class OptimizerSettings(Settings):
+    """Adam, and the two time-scale update rule (arXiv:1706.08500)."""
+
+    learning_rate: Rate = 1e-4
+    """Learning rate of all networks before TTUR."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    """Decay of Adam's first and second moment."""
+    weight_decay: Weight = 1e-4
+    """L2 penalty in Adam."""
+    ttur: Literal["none", "double_gen_enc", "half_discr"] | Annotated[float, Field(gt=0)] = "none"
+    """`double_gen_enc`: twice the rate for generator and encoders; `half_discr`: half of it for the discriminators;
+    a number: the generator's rate over the discriminators', by which the generator's is multiplied."""
+    decay_start: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the run after which the rates fall linearly to 0; 1 for never."""
+
+
+class GmvaeDritSettings(Settings):
+    """GMVAE-DRIT: DRIT++ with a Gaussian-mixture attribute space."""
+
+    kind: Literal["gmvae_drit"] = "gmvae_drit"
+    """Model family."""
+    content: ContentSettings = ContentSettings()
+    attribute: AttributeSettings = AttributeSettings()
+    mixture: MixtureSettings = MixtureSettings()
+    gumbel: GumbelSettings = GumbelSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    discriminator: DiscriminatorSettings = DiscriminatorSettings()
+    content_discriminator: ContentDiscriminatorSettings | None = ContentDiscriminatorSettings()
+    """null trains without one."""
+    loss: LossWeights = LossWeights()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay per step of the averaged translator that evaluation and export use; 0 uses the last weights."""
+
+
+ModelSettings = GmvaeDritSettings
+"""Every model family. A second one makes this a union tagged by `kind`."""

@@ -1,0 +1,1 @@
+"""The networks of GMVAE-DRIT: encoders, mixture prior, generators, discriminators."""

@@ -1,0 +1,36 @@
+"""The learned mixture prior p(y) p(z | y, d). Legend: B batch, D domains, K components, Z attribute size."""
+
+import torch
+from torch import Tensor, nn
+
+from gmvae_drit.config import MixtureSettings
+
+MIN_LOGVAR = -4.0
+
+
+class MixturePrior(nn.Module):
+    """p(y) uniform over K; p(z | y, d) = N(mean[d, y], exp(logvar[d, y])), one table per domain."""
+
+    def __init__(self, settings: MixtureSettings, size: int, domains: int) -> None:
+        super().__init__()
+        shape = (domains, settings.components, size)
+        self.mean_DKZ = nn.Parameter(settings.init_scale * torch.randn(shape))
+        self.raw_logvar_DKZ = nn.Parameter(torch.full(shape, min(0.0, settings.max_logvar)))
+        self.max_logvar = settings.max_logvar
+        self.components = settings.components
+
+    def forward(self, domain: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of every component of each sample's domain, both (B, K, Z)."""
+        return self.mean_DKZ[domain], self.raw_logvar_DKZ[domain].clamp(MIN_LOGVAR, self.max_logvar)
+
+    def sample_component(self, domain: Tensor) -> Tensor:
+        """y ~ p(y), (B,) int64."""
+        return torch.randint(self.components, domain.shape, device=domain.device)
+
+    @torch.no_grad()
+    def sample(self, domain: Tensor, component: Tensor, temperature: float = 1.0) -> Tensor:
+        """z ~ p(z | y = component, d), (B, Z), without gradient. `temperature` scales the standard deviation."""
+        mean_BKZ, logvar_BKZ = self(domain)
+        rows = torch.arange(len(domain), device=domain.device)
+        mean_BZ, logvar_BZ = mean_BKZ[rows, component], logvar_BKZ[rows, component]
+        return mean_BZ + temperature * (0.5 * logvar_BZ).exp() * torch.randn_like(mean_BZ)
