@@ -1,0 +1,57 @@
+"""Settings of the stream of batches: which shards, how many images per step, which augmentation.
+
+Importing this costs no torch, so that a configuration can be checked before anything heavy is loaded.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from data_shards.errors import DataError
+from data_shards.store import open_store
+
+
+class DataSettings(BaseModel):
+    """The data of a run. ``chunk`` and ``window`` shape the order of samples; the last two never do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    uri: str = Field(min_length=1)
+    """Folder of shards that ``python -m data_shards build`` or ``sample`` wrote."""
+    global_batch: int = Field(default=2, ge=2)
+    """Images per step over all workers and both domains of the step; even, at least 2 (published: 2)."""
+    crop: int | None = Field(default=None, ge=1)
+    """Side in pixels of the square crop, at least 1: random in training, central in evaluation (published:
+    216 of 256); null keeps whole images, which must then all be of one size."""
+    flip: bool = True
+    """Mirror training images with probability one half (published: true)."""
+    tail: Literal["drop", "pad"] = "drop"
+    """What an epoch does with the samples that do not fill its last batch: leave them out, or fill it up with
+    samples of its beginning."""
+    chunk: int = Field(default=32, ge=1)
+    """Consecutive samples read at once, at least 1. Larger reads faster, smaller shuffles better."""
+    window: int = Field(default=4, ge=1)
+    """Chunks that one slot of the batch holds in memory and shuffles among themselves, at least 1."""
+    decode_threads: int = Field(default=2, ge=1, le=64)
+    """Threads per worker that read and decode, 1 to 64."""
+    read_ahead: int = Field(default=4, ge=1)
+    """Decoded batches kept ready per worker, at least 1."""
+
+    @field_validator("uri")
+    @classmethod
+    def _a_place_we_can_read(cls, uri: str) -> str:
+        try:
+            open_store(uri)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return uri
+
+    @field_validator("global_batch")
+    @classmethod
+    def _two_equal_halves(cls, global_batch: int) -> int:
+        if global_batch % 2:
+            raise ValueError(
+                f"{global_batch} is odd, but half of a batch is of one domain and half of another: "
+                f"use {global_batch - 1} or {global_batch + 1}"
+            )
+        return global_batch

@@ -1,0 +1,107 @@
+"""Which samples make which batch: pure functions of the step and the seed.
+
+One domain's epoch: chunks of consecutive samples, permuted; the sequence dealt to the slots of the batch
+("lanes"); each lane shuffled within windows. Ranks own lanes, so their number never changes the global order.
+
+Legend: N samples of the domain, B its images per step, G steps per epoch, C samples per chunk, W samples per
+window.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+class Stream(IntEnum):
+    """What a random stream is for; keeps streams of equal numbers apart."""
+
+    CHUNKS = 0
+    WINDOW = 1
+    PAIRS = 2
+    AUGMENT = 3
+
+
+def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
+    """The random numbers of (seed, stream, key), the same on every machine and in every order of asking."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(int(stream), *key))
+    return np.random.Generator(np.random.Philox(sequence))
+
+
+@dataclass(frozen=True)
+class DomainOrder:
+    """The order of one domain's samples, epoch after epoch without end."""
+
+    seed: int
+    domain: int
+    samples: int
+    batch: int
+    """Images of this domain per step, over all ranks: the number of lanes."""
+    chunk: int
+    window: int
+    """Samples, a multiple of ``chunk``."""
+    tail: Literal["drop", "pad"]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """G: batches that one pass over the domain makes."""
+        full, rest = divmod(self.samples, self.batch)
+        return full + (1 if rest and self.tail == "pad" else 0)
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Windows of a lane in one epoch; the last may be shorter."""
+        return -(-self.steps_per_epoch // self.window)
+
+    def lane_window(self, epoch: int, lane: int, window: int) -> Indices:
+        """What ``lane`` gives to the batches from window * W up to (window + 1) * W of an epoch, in order."""
+        start = lane * self.steps_per_epoch
+        first = window * self.window
+        last = min(first + self.window, self.steps_per_epoch)
+        sequence = chunk_sequence(self.seed, self.domain, epoch, self.samples, self.chunk)
+        indices = np.take(sequence, np.arange(start + first, start + last), mode="wrap")
+        return generator(self.seed, Stream.WINDOW, self.domain, epoch, lane, window).permutation(indices)
+
+
+@lru_cache(maxsize=32)
+def chunk_sequence(seed: int, domain: int, epoch: int, samples: int, chunk: int) -> Indices:
+    """All N samples of one epoch: cut into chunks at a random phase, and the chunks permuted."""
+    random = generator(seed, Stream.CHUNKS, domain, epoch)
+    phase = int(random.integers(chunk))
+    cuts = np.arange(phase or chunk, samples, chunk)
+    chunks = np.split(np.arange(samples, dtype=np.int64), cuts)
+    return np.concatenate([chunks[place] for place in random.permutation(len(chunks))])
+
+
+@dataclass(frozen=True)
+class PairOrder:
+    """Which two domains make a step: rounds of all pairs of domains, each round in an order of its own."""
+
+    seed: int
+    domains: int
+
+    @property
+    def steps_per_round(self) -> int:
+        """Pairs of domains."""
+        return self.domains * (self.domains - 1) // 2
+
+    def at(self, step: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The two domains of a step, lower first, and how many batches of each the steps before have used."""
+        turn, place = divmod(step, self.steps_per_round)
+        pairs = pair_round(self.seed, self.domains, turn)
+        now = pairs[place]
+        used = [turn * (self.domains - 1) + sum(domain in pair for pair in pairs[:place]) for domain in now]
+        return now, (used[0], used[1])
+
+
+@lru_cache(maxsize=4)
+def pair_round(seed: int, domains: int, turn: int) -> tuple[tuple[int, int], ...]:
+    """All pairs of domains once, in the order of round ``turn``."""
+    pairs = list(combinations(range(domains), 2))
+    return tuple(pairs[place] for place in generator(seed, Stream.PAIRS, turn).permutation(len(pairs)))
