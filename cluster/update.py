@@ -1,0 +1,67 @@
+"""The optimizer step that the engine hands to a model, guarded against gradients that are not finite."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+
+class GuardedUpdate:
+    """Zero, backward, clip, step; a step whose gradient holds an infinity or NaN is left out.
+
+    DDP has averaged the gradients over the ranks by then, and a NaN of one rank is a NaN in the average: so
+    all ranks see the same norm and leave out the same steps without asking each other. On CUDA the decision
+    stays on the device where the optimizer is fused (the protocol of `torch.amp.GradScaler`); any other
+    optimizer costs one wait for the device per update.
+    """
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], device: torch.device) -> None:
+        self._optimizers = optimizers
+        self._device_type = device.type
+        self._bad = torch.zeros((), dtype=torch.bool, device=device)
+        self._skipped, self._in_a_row, self._longest = torch.zeros(
+            3, dtype=torch.int64, device=device
+        ).unbind()
+
+    def __call__(self, name: str, loss: Tensor, clip_norm: float | None = None) -> None:
+        """See `gmvae_drit.model.Update`."""
+        optimizer = self._optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self._device_type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters])
+        if clip_norm is not None:
+            clip_grads_with_norm_(parameters, clip_norm, norm)
+        finite = norm.isfinite()
+        self._bad |= ~finite
+        if norm.is_cuda and getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer.found_inf, optimizer.grad_scale = (~finite).float(), None  # type: ignore[attr-defined]
+            optimizer.step()
+        elif finite:
+            optimizer.step()
+        # Within one autocast region the low-precision copies of weights are cached: they are stale now.
+        torch.clear_autocast_cache()
+
+    def end_step(self) -> None:
+        """Count the step as skipped if any of its updates was."""
+        self._skipped += self._bad
+        self._in_a_row = torch.where(self._bad, self._in_a_row + 1, 0)
+        self._longest = torch.maximum(self._longest, self._in_a_row)
+        self._bad = torch.zeros_like(self._bad)
+
+    def restore(self, skipped: int) -> None:
+        """Go on counting from ``skipped``."""
+        self._skipped.fill_(skipped)
+
+    @property
+    def skipped(self) -> int:
+        """Skipped steps so far. Waits for the device."""
+        return int(self._skipped)
+
+    @property
+    def longest_in_a_row(self) -> int:
+        """Most steps skipped in a row. Waits for the device."""
+        return int(self._longest)

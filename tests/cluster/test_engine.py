@@ -1,0 +1,160 @@
+"""The training loop without Ray, on one and on two gloo processes."""
+
+import json
+
+import pytest
+import torch
+from toy import Toy, Watching, engine, experiment
+
+from cluster import checkpoint
+from cluster.errors import RunError
+from cluster.run_folder import RunFolder
+from cluster.update import GuardedUpdate
+
+
+def rows(storage):
+    """Rows of metrics.jsonl without the timings."""
+    text = RunFolder(str(storage), "toy").metrics.read_text()
+    timings = ("images_per_second", "data_wait")
+    return [{k: v for k, v in json.loads(line).items() if k not in timings} for line in text.splitlines()]
+
+
+def assert_same(state, other):
+    """Equal bit for bit."""
+    assert type(state) is type(other)
+    if isinstance(state, dict):
+        assert state.keys() == other.keys()
+        for key in state:
+            assert_same(state[key], other[key])
+    elif isinstance(state, torch.Tensor):
+        assert torch.equal(state, other)
+    else:
+        assert state == other
+
+
+def test_gradients_of_two_workers_equal_those_of_one_on_the_joined_batch(processes, tmp_path):
+    (alone,) = processes(1, storage=str(tmp_path / "one"), train={"steps": 1})
+    left, right = processes(2, storage=str(tmp_path / "two"), train={"steps": 1})
+    for name, gradient in alone["gradients"].items():
+        torch.testing.assert_close(left["gradients"][name], gradient, rtol=1e-5, atol=1e-7)
+        assert torch.equal(left["gradients"][name], right["gradients"][name])
+
+
+@pytest.mark.slow
+def test_a_stopped_and_resumed_run_equals_an_undisturbed_one_on_two_workers(processes, tmp_path):
+    whole = processes(2, storage=str(tmp_path / "whole"))
+    # Rank 1 alone is asked to stop, at its sixth step; both ranks stop one step later.
+    stopped = processes(2, storage=str(tmp_path / "parts"), stop={"rank": 1, "after": 6})
+    assert [rank["step"] for rank in stopped] == [7, 7]
+    assert not any(rank["finished"] for rank in stopped)
+    resumed = processes(2, storage=str(tmp_path / "parts"))
+    for rank in (0, 1):
+        assert_same(resumed[rank]["model"], whole[rank]["model"])
+        assert_same(resumed[rank]["optimizers"], whole[rank]["optimizers"])
+
+
+def test_a_gradient_that_is_not_finite_on_one_rank_is_skipped_on_all(processes, tmp_path):
+    left, right = processes(2, storage=str(tmp_path / "run"), poison={"rank": 1, "steps": [3, 4, 7]})
+    assert left["skipped"] == right["skipped"] == 3
+    assert_same(left["model"], right["model"])
+    assert_same(left["optimizers"], right["optimizers"])
+    assert all(value.isfinite().all() for value in left["model"].values())
+    assert left["optimizers"]["generator"]["state"][0]["step"] == 7
+    assert left["optimizers"]["discriminator"]["state"][0]["step"] == 10
+    last = rows(tmp_path / "run")[-1]
+    assert last["skipped"] == 3
+    assert rows(tmp_path / "run")[1]["generator"] is None, "NaN is null in JSON"
+
+
+def test_too_many_skipped_steps_in_a_row_stop_all_ranks(processes, tmp_path):
+    train = {"max_skipped_in_a_row": 3}
+    ranks = processes(2, storage=str(tmp_path / "run"), train=train, poison={"rank": 0, "steps": [1, 2, 3]})
+    for rank in ranks:
+        assert rank["error"].startswith("3 steps in a row before step 4 had an infinite or NaN gradient")
+
+
+def test_rows_after_the_resumed_step_are_dropped_and_written_again(tmp_path):
+    assert engine(experiment(tmp_path)).run()
+    whole = rows(tmp_path)
+    assert [row["step"] for row in whole] == [2, 4, 5, 6, 8, 10]
+    folder = RunFolder(str(tmp_path), "toy")
+    checkpoint.path_of(folder.checkpoints, 10).unlink()
+    with folder.metrics.open("a") as file:
+        file.write('{"step": 11, "gener')  # a kill while writing
+    (folder.checkpoints / ".step-00000010.pt.part").touch()
+    resumed = engine(experiment(tmp_path))
+    assert resumed.run()
+    assert rows(tmp_path) == whole
+    assert [path.name for path in checkpoint.newest_first(folder.checkpoints)] == [
+        "step-00000010.pt",
+        "step-00000005.pt",
+    ]
+    assert not list(folder.checkpoints.glob(".*"))
+    assert sorted(path.name for path in folder.previews.iterdir()) == ["step-000005.png", "step-000010.png"]
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    engine(experiment(tmp_path, checkpoint_every=2, keep_checkpoints=2)).run()
+    steps = [
+        checkpoint.step_of(path)
+        for path in checkpoint.newest_first(RunFolder(str(tmp_path), "toy").checkpoints)
+    ]
+    assert steps == [10, 8]
+
+
+def test_an_unreadable_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
+    engine(experiment(tmp_path)).run()
+    folder = RunFolder(str(tmp_path), "toy").checkpoints
+    newest = checkpoint.path_of(folder, 10)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    path, _ = checkpoint.find_newest(folder)
+    assert checkpoint.step_of(path) == 5
+    assert "not a readable checkpoint; going back to the one before" in caplog.text
+    checkpoint.path_of(folder, 5).write_bytes(b"")
+    with pytest.raises(RunError, match="no checkpoint of 2 can be read"):
+        checkpoint.find_newest(folder)
+
+
+def test_a_checkpoint_of_another_run_is_refused_naming_what_differs(tmp_path):
+    engine(experiment(tmp_path)).run()
+    other = experiment(tmp_path)
+    mixture = other.model.mixture.model_copy(update={"components": 7})
+    other = other.model_copy(update={"model": other.model.model_copy(update={"mixture": mixture})})
+    with pytest.raises(RunError, match=r"belongs to another run: model\.mixture\.components was 2, is 7$"):
+        engine(other).run()
+    trainer = engine(experiment(tmp_path))
+    trainer.identity = checkpoint.Identity(trainer.identity.model, {"digest": "new"}, trainer.identity.seed)
+    with pytest.raises(RunError, match=r"data\.digest was toy, is new"):
+        trainer.run()
+
+
+def test_a_stop_on_one_worker_is_at_once(tmp_path):
+    watcher = Watching(stop_after=3)
+    assert not engine(experiment(tmp_path), watcher=watcher).run()
+    assert [row["step"] for row in watcher.rows] == [2, 3]
+    assert checkpoint.step_of(checkpoint.newest_first(RunFolder(str(tmp_path), "toy").checkpoints)[0]) == 3
+
+
+def test_weights_cached_by_autocast_are_fresh_after_an_update():
+    """Inside one autocast region, the forward after an update must see the updated weights."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    update = GuardedUpdate({"net": optimizer}, torch.device("cpu"))
+    x = torch.randn(2, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        update("net", net(x).square().sum())
+        inside = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(inside, net(x))
+
+
+def test_learning_rates_follow_the_schedule_of_the_model(tmp_path):
+    trainer = engine(experiment(tmp_path, steps=4))
+    seen = []
+    batches = trainer.loader.batches(0)
+    for _ in range(4):
+        trainer.train_one(next(batches))
+        seen.append(trainer.optimizers["generator"].param_groups[0]["lr"])
+    assert seen == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+    assert isinstance(trainer.model, Toy)
