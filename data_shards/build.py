@@ -7,6 +7,7 @@ whole or not at all: it is built in a hidden sibling folder, which is renamed at
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -18,11 +19,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_shards.ahead import in_order
 from data_shards.errors import DataError
 from data_shards.manifest import FILE_NAME, Manifest, Shard
+
+logger = logging.getLogger(__name__)
 
 Encoding = Literal["auto", "png", "jpg"]
 LOSSLESS_UP_TO = 64  # pixels; JPEG saves little on smaller images and its blocks would show in them
@@ -73,24 +76,23 @@ def build(
     options: BuildOptions | None = None,
     *,
     overwrite: bool = False,
-    on_image: Callable[[], None] = lambda: None,
-    on_bad: Callable[[str], None] = lambda message: None,
+    watch: Callable[[Sequence[SourceImage]], Iterable[SourceImage]] = iter,
 ) -> Manifest:
-    """Write ``images`` as a data set at ``out`` and return its manifest.
+    """Write ``images`` as a data set at ``out`` and return its manifest; ``watch`` sees each when it is done.
 
     Within a split, samples lie in the order of a hash of their names, so that neighbours in a shard have
     nothing in common, whatever the order of the files was.
     """
-    options = options or BuildOptions()
-    _check_destination(out, overwrite)
-    ordered = sorted(images, key=lambda image: (image.domain, image.split, name_hash(image.name), image.name))
-    unfinished = out.absolute().parent / f".{out.absolute().name}.building-{os.getpid()}"
     try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        out = out.resolve()
+        _check_destination(out, overwrite)
+        unfinished = out.with_name(f".{out.name}.building-{os.getpid()}")
+        out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         try:
-            manifest = _write(ordered, unfinished, options, on_image, on_bad)
+            by_hash = sorted(images, key=lambda one: (one.domain, one.split, name_hash(one.name), one.name))
+            manifest = _write(by_hash, unfinished, options or BuildOptions(), watch)
             _put_in_place(unfinished, out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -105,15 +107,9 @@ def name_hash(name: str) -> bytes:
 
 
 def _check_destination(out: Path, overwrite: bool) -> None:
-    try:
-        if not out.exists() and not out.is_symlink():
-            return
-        if out.is_dir() and not any(out.iterdir()):
-            return
-        is_data_set = (out / FILE_NAME).is_file()
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
-    if not is_data_set:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / FILE_NAME).is_file():
         raise DataError(f"{out} exists and is not a data set: choose another place")
     if not overwrite:
         raise DataError(f"{out} already holds a data set: give --overwrite to replace it")
@@ -133,8 +129,7 @@ def _write(
     images: Sequence[SourceImage],
     folder: Path,
     options: BuildOptions,
-    on_image: Callable[[], None],
-    on_bad: Callable[[str], None],
+    watch: Callable[[Sequence[SourceImage]], Iterable[SourceImage]],
 ) -> Manifest:
     domains: dict[str, dict[str, tuple[Shard, ...]]] = {}
 
@@ -149,17 +144,16 @@ def _write(
         encoded = in_order(pool, encode_or_explain, images, ahead=2 * threads)
         try:
             for (domain, split), group in groupby(
-                zip(images, encoded, strict=True), key=lambda pair: (pair[0].domain, pair[0].split)
+                zip(watch(images), encoded, strict=True), key=lambda pair: (pair[0].domain, pair[0].split)
             ):
                 writer = ShardWriter(folder, domain, split, options.shard_bytes)
                 for image, result in group:
                     if isinstance(result, Encoded):
                         writer.add(result, {"name": image.name, **image.meta})
                     elif options.skip_bad:
-                        on_bad(str(result))
+                        logger.warning("left out: %s", result)
                     else:
                         raise DataError(f"{result}; repair it, remove it or give --skip-bad")
-                    on_image()
                 if not (shards := writer.close()):
                     raise DataError(f"no readable image in split {split!r} of domain {domain!r}")
                 domains.setdefault(domain, {})[split] = shards
@@ -184,9 +178,7 @@ def encode(source: SourceImage, options: BuildOptions) -> Encoded:
         resized = resize_short_side(to_rgb(upright), options.resize)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         # Pillow reports broken files by all of these; SyntaxError is its word for a broken PNG.
-        reason = " ".join(str(error).split())
-        if "cannot identify" in reason:
-            reason = "it is not an image that Pillow knows"
+        reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"cannot use {source.image}: {reason}") from None
     width, height = resized.size
     encoding = options.encoding

@@ -1,81 +1,87 @@
 """Images in folders, in the layouts that people have: CycleGAN's, SPLIT/DOMAIN and one folder per domain."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from data_shards.build import SourceImage, name_hash
 from data_shards.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 SPLITS = ("train", "test", "val")
 CYCLEGAN = re.compile(rf"({'|'.join(SPLITS)})([A-Z])")
-DOMAIN_NAME = re.compile(r"[\w][\w. -]*")
+DOMAIN_NAME = re.compile(r"\w[\w. -]*")
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a source folder holds."""
-
-    images: tuple[SourceImage, ...]
-    skipped: tuple[Path, ...]
-    """Files left out because their names do not say image: hidden, or of another extension."""
-
-
-def find_images(source: Path, *, test_fraction: float = 0.1, names: Mapping[str, str] | None = None) -> Found:
+def find_images(
+    source: Path, *, test_fraction: float = 0.1, names: Mapping[str, str] | None = None
+) -> list[SourceImage]:
     """The images under ``source``.
 
-    Layouts: ``trainA/ trainB/ testA/ testB/ …`` (CycleGAN; domains A, B, … up to Z), ``train/DOMAIN/
-    test/DOMAIN/ …``, or ``DOMAIN/ …``. Only the last has no test split of its own: the ``test_fraction`` of
-    each domain whose names have the smallest hash. ``names`` renames domains.
+    Layouts: ``trainA/ trainB/ testA/ testB/ …`` (CycleGAN; domains A to Z), ``train/DOMAIN/ test/DOMAIN/ …``, or
+    ``DOMAIN/ …``. Only the last has no test split of its own: it gets the ``test_fraction`` of each domain whose
+    names have the smallest hash. ``names`` renames domains. Hidden files and those without an image's extension
+    are skipped, with a warning.
     """
     try:
-        folders = sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return _find_images(source, test_fraction, names or {})
     except OSError as error:
-        raise DataError(f"cannot read {source}: {error.strerror or error}") from None
-    if not folders:
-        raise DataError(
-            f"{source} holds no folders: expected trainA/ trainB/, train/DOMAIN/ or one folder per domain"
-        )
+        raise DataError(f"cannot read {error.filename or source}: {error.strerror or error}") from None
+
+
+def _find_images(source: Path, test_fraction: float, names: Mapping[str, str]) -> list[SourceImage]:
+    places = list(_places(source))
+    if unknown := sorted(set(names) - {domain for domain, _, _ in places}):
+        raise DataError(f"no domain {unknown[0]!r} to rename under {source}")
     skipped = [path for path in sorted(source.iterdir()) if path.is_file()]
     images: list[SourceImage] = []
-    for domain, split, folder in _places(folders):
-        domain = (names or {}).get(domain, domain)
+    seen: set[tuple[str, str | None]] = set()
+    for original, split, folder in places:
+        domain = names.get(original, original)
         if not DOMAIN_NAME.fullmatch(domain):
             raise DataError(f"{domain!r} cannot name a domain: use letters, digits, '-', '_', '.' and spaces")
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        chosen = [
-            path for path in files if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-        ]
-        skipped += sorted(set(files) - set(chosen))
-        if not chosen:
+        if (domain, split) in seen:
+            raise DataError(f"two folders of {source} make the same domain {domain!r}")
+        seen.add((domain, split))
+        by_name: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+                    by_name[path.relative_to(folder).as_posix()] = path
+                else:
+                    skipped.append(path)
+        if not by_name:
             raise DataError(f"{folder} holds no images (looked for {', '.join(sorted(EXTENSIONS))})")
-        by_name = {path.relative_to(folder).as_posix(): path for path in chosen}
         tests = set() if split else _smallest_hashes(by_name, test_fraction)
         for name, path in by_name.items():
             images.append(SourceImage(domain, split or ("test" if name in tests else "train"), name, path))
-    if unknown := set(names or {}) - {domain for domain, _, _ in _places(folders)}:
-        raise DataError(f"no domain {sorted(unknown)[0]!r} to rename under {source}")
-    if len({image.domain for image in images}) < 2:
+    if len({domain for domain, _ in seen}) < 2:
         raise DataError(f"{source} holds one domain only; translation needs at least two")
-    return Found(tuple(images), tuple(skipped))
+    if skipped:
+        shown = ", ".join(str(path.relative_to(source)) for path in skipped[:5])
+        more = ", ..." if len(skipped) > 5 else ""
+        logger.warning("skipped %d files that are not named like images: %s%s", len(skipped), shown, more)
+    return images
 
 
-def _places(folders: list[Path]) -> Iterator[tuple[str, str | None, Path]]:
+def _places(source: Path) -> Iterator[tuple[str, str | None, Path]]:
     """(domain, split or None, folder) of each folder of images."""
+    folders = _visible_folders(source)
+    if not folders:
+        raise DataError(f"{source} holds no folders: expected trainA/ trainB/, train/DOMAIN/ or DOMAIN/ ...")
     if any(CYCLEGAN.fullmatch(folder.name) for folder in folders):
         for folder in folders:
-            if match := CYCLEGAN.fullmatch(folder.name):
-                yield match[2], match[1], folder
-            else:
-                raise DataError(f"{folder} does not fit beside trainA/ trainB/ …: rename it or move it away")
+            if not (match := CYCLEGAN.fullmatch(folder.name)):
+                raise DataError(
+                    f"{folder} does not fit beside trainA/ trainB/ ...: rename it or move it away"
+                )
+            yield match[2], match[1], folder
     elif all(folder.name in SPLITS for folder in folders):
         for folder in folders:
-            domains = sorted(
-                path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-            )
-            if not domains:
+            if not (domains := _visible_folders(folder)):
                 raise DataError(f"{folder} holds no folder per domain")
             for domain in domains:
                 yield domain.name, folder.name, domain
@@ -84,8 +90,12 @@ def _places(folders: list[Path]) -> Iterator[tuple[str, str | None, Path]]:
             yield folder.name, None, folder
 
 
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _smallest_hashes(names: Mapping[str, Path], fraction: float) -> set[str]:
-    """That fraction of the names, rounded, but at least one of two or more and never all of them."""
+    """That fraction of the names, rounded; if not zero, at least one of two or more and never all of them."""
     count = round(fraction * len(names))
     if fraction > 0:
         count = min(max(count, 1), len(names) - 1)

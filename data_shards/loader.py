@@ -109,13 +109,12 @@ class Loader:
 
     def _batches(self, start_step: int) -> Generator[dict[str, Tensor], None, None]:
         settings = self._settings
-        with ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="data_shards") as pool:
-            try:
-                yield from in_order(
-                    pool, self._decode, self._encoded(start_step, pool), ahead=settings.read_ahead
-                )
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="data_shards")
+        try:
+            encoded = self._encoded(start_step, pool)
+            yield from in_order(pool, self._decode, encoded, ahead=settings.read_ahead)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _encoded(self, start_step: int, pool: ThreadPoolExecutor) -> Iterator[list[Encoded]]:
         """The encoded images of each step."""

@@ -64,19 +64,26 @@ class DomainOrder:
         start = lane * self.steps_per_epoch
         first = window * self.window
         last = min(first + self.window, self.steps_per_epoch)
-        sequence = chunk_sequence(self.seed, self.domain, epoch, self.samples, self.chunk)
-        indices = np.take(sequence, np.arange(start + first, start + last), mode="wrap")
+        positions = np.arange(start + first, start + last) % self.samples
+        begin, sample = chunk_layout(self.seed, self.domain, epoch, self.samples, self.chunk)
+        chunks = np.searchsorted(begin, positions, side="right") - 1
+        indices = sample[chunks] + positions - begin[chunks]
         return generator(self.seed, Stream.WINDOW, self.domain, epoch, lane, window).permutation(indices)
 
 
-@lru_cache(maxsize=32)
-def chunk_sequence(seed: int, domain: int, epoch: int, samples: int, chunk: int) -> Indices:
-    """All N samples of one epoch: cut into chunks at a random phase, and the chunks permuted."""
+@lru_cache(maxsize=64)
+def chunk_layout(seed: int, domain: int, epoch: int, samples: int, chunk: int) -> tuple[Indices, Indices]:
+    """The samples of one epoch, cut into chunks at a random phase, and the chunks permuted.
+
+    Of each chunk in turn: its first position in the epoch's sequence, and the sample at that position.
+    """
     random = generator(seed, Stream.CHUNKS, domain, epoch)
     phase = int(random.integers(chunk))
-    cuts = np.arange(phase or chunk, samples, chunk)
-    chunks = np.split(np.arange(samples, dtype=np.int64), cuts)
-    return np.concatenate([chunks[place] for place in random.permutation(len(chunks))])
+    starts = np.concatenate([[0], np.arange(phase or chunk, samples, chunk, dtype=np.int64)])
+    lengths = np.diff(starts, append=samples)
+    order = random.permutation(len(starts))
+    begin = np.concatenate([[0], np.cumsum(lengths[order])[:-1]])
+    return begin, starts[order]
 
 
 @dataclass(frozen=True)
