@@ -23,6 +23,8 @@ class ContentSettings(Settings):
 
     width: PositiveInt = 64
     """Channels after the first convolution; doubled by each down-sampling."""
+    kernel: Literal[3, 5, 7] = 7
+    """Kernel size of the first convolution."""
     max_width: PositiveInt = 256
     """Channels are doubled no further than this."""
     downsamplings: Annotated[int, Field(ge=1, le=4)] = 2

@@ -34,7 +34,9 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     except UnidentifiedImageError:
         raise ModelError(f"{path}: not an image that Pillow can read") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ModelError(f"{path}: cannot read the image: {getattr(error, 'strerror', None) or error}") from None
+        raise ModelError(
+            f"{path}: cannot read the image: {getattr(error, 'strerror', None) or error}"
+        ) from None
     image = TF.pil_to_tensor(rgb)
     if size is not None:
         image = TF.resize(image, [size], antialias=True)
@@ -66,11 +68,19 @@ def save_png(path: Path, image: Tensor) -> None:
         partial.unlink(missing_ok=True)
 
 
+def enlargement(height: int) -> int:
+    """Whole factor that brings an image of this height to about 64 px."""
+    return max(1, 64 // height)
+
+
 def grid(rows: list[Tensor], scale: int = 1) -> Tensor:
     """Rows of images (n, 3, H, W) in [-1, 1], all of the same n, as one uint8 picture (3, H', W').
 
-    `scale` enlarges every pixel to a square of that many, so that 32 px digits can be looked at.
+    `scale` enlarges every pixel to a square of that many, so that 32 px digits can be looked at. Raises ModelError
+    if the images differ in shape.
     """
+    if len({row.shape for row in rows}) > 1:
+        raise ModelError("a grid needs images of one shape; write one file per translation instead")
     images = to_bytes(torch.cat(rows).cpu()).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     picture: Tensor = make_grid(images, nrow=len(rows[0]), padding=2, pad_value=255)
     return picture

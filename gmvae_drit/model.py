@@ -74,3 +74,7 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def previews(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures of what the model does now, by name: uint8 (3, H, W) on the CPU."""
+
+    @abstractmethod
+    def exported(self) -> nn.Module:
+        """The network that translation needs, with the weights that an export keeps."""

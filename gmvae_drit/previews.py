@@ -6,13 +6,8 @@ Legend: n images of one domain, K components.
 import torch
 from torch import Tensor
 
-from gmvae_drit.images import grid
+from gmvae_drit.images import enlargement, grid
 from gmvae_drit.translator import Translator, swap_halves
-
-
-def enlargement(height: int) -> int:
-    """Whole factor that brings an image of this height to about 64 px."""
-    return max(1, 64 // height)
 
 
 @torch.no_grad()

@@ -103,7 +103,12 @@ class GmvaeDrit(Model):
         return log | {"temperature": torch.tensor(temperature)}
 
     def _discriminator_terms(
-        self, discriminator: nn.Module, image: Tensor, domain: Tensor, out: Mapping[str, Tensor], progress: Progress
+        self,
+        discriminator: nn.Module,
+        image: Tensor,
+        domain: Tensor,
+        out: Mapping[str, Tensor],
+        progress: Progress,
     ) -> dict[str, Tensor]:
         """Weighted losses of the image discriminator: one forward over reals and both kinds of fakes."""
         w, d, other, N = self.settings.loss, self.settings.discriminator, swap_halves(domain), len(image)
@@ -189,6 +194,10 @@ class GmvaeDrit(Model):
     def previews(self, batch: Batch) -> dict[str, Tensor]:
         """See `Model.previews`."""
         return {"translations": preview_grid(self.averaged, to_unit(batch["image"]), batch["domain"])}
+
+    def exported(self) -> nn.Module:
+        """See `Model.exported`: the averaged translator."""
+        return self.averaged
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Legend: B batch, K components, Z attribute size, D domains, F features, H, W ima
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,13 +47,13 @@ class AttributeEncoder(nn.Module):
 
     def __init__(self, settings: AttributeSettings, components: int, domains: int) -> None:
         super().__init__()
-        width = settings.width
-        layers: list[nn.Module] = [nn.Conv2d(3 + domains, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for _ in range(settings.downsamplings):
-            wider = min(2 * width, settings.max_width)
-            layers += [nn.Conv2d(width, wider, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-            width = wider
+        channels = [3 + domains]
+        channels += [min(settings.width << i, settings.max_width) for i in range(settings.downsamplings)]
+        layers: list[nn.Module] = []
+        for c_in, c_out in pairwise(channels):
+            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        width = channels[-1]
         self.component_head = nn.Linear(width, components)
         self.hidden = nn.Linear(width, width)
         self.component_bias = nn.Embedding(components, width)
@@ -62,7 +63,9 @@ class AttributeEncoder(nn.Module):
     def forward(self, image: Tensor, domain: Tensor) -> AttributePosterior:
         """image (B, 3, H, W) in [-1, 1], domain (B,) int64."""
         B, _, H, W = image.shape
-        one_hot = F.one_hot(domain, self.domains).to(image.dtype)[:, :, None, None].expand(B, self.domains, H, W)
+        one_hot = (
+            F.one_hot(domain, self.domains).to(image.dtype)[:, :, None, None].expand(B, self.domains, H, W)
+        )
         features_BF = self.features(torch.cat([image, one_hot], 1))
         # The first layer of an MLP on [features, one-hot y], for every y at once: W f + W' y + b.
         hidden_BKF = F.leaky_relu(self.hidden(features_BF)[:, None] + self.component_bias.weight, 0.2)

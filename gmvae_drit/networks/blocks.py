@@ -41,7 +41,8 @@ class AdaptiveInstanceNorm(nn.Module):
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """x (B, C, H, W), style (B, S) to (B, C, H, W)."""
         gamma, beta = self.affine(style)[:, :, None, None].chunk(2, dim=1)
-        return F.instance_norm(x) * (1 + gamma) + beta
+        out: Tensor = F.instance_norm(x) * (1 + gamma) + beta
+        return out
 
 
 class NoiseInjection(nn.Module):

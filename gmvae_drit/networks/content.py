@@ -16,7 +16,7 @@ class ContentEncoder(nn.Module):
     def __init__(self, settings: ContentSettings) -> None:
         super().__init__()
         width = settings.width
-        layers: list[nn.Module] = [conv_block(3, width, 7)]
+        layers: list[nn.Module] = [conv_block(3, width, settings.kernel)]
         for _ in range(settings.downsamplings):
             wider = min(2 * width, settings.max_width)
             layers.append(conv_block(width, wider, 3, stride=2))

@@ -1,6 +1,7 @@
 """Patch discriminators of images. Legend: B batch, D domains, H, W image size, P patches."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,15 +26,14 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, settings: DiscriminatorSettings, domains: int) -> None:
         super().__init__()
         norm = spectral_norm if settings.spectral_norm else lambda module: module
+        channels = [3, *(min(settings.width << i, settings.max_width) for i in range(settings.downsamplings))]
         layers: list[nn.Module] = []
-        c_in, width = 3, settings.width
-        for _ in range(settings.downsamplings):
-            layers += [norm(nn.Conv2d(c_in, width, 4, 2, 1)), nn.LeakyReLU(0.2, inplace=True)]
-            c_in, width = width, min(2 * width, settings.max_width)
+        for c_in, c_out in pairwise(channels):
+            layers += [norm(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.select = settings.conditioning == "select"
-        self.real_head = norm(nn.Conv2d(c_in, domains if self.select else 1, 1))
-        self.domain_head = None if self.select else norm(nn.Linear(c_in, domains))
+        self.real_head = norm(nn.Conv2d(channels[-1], domains if self.select else 1, 1))
+        self.domain_head = None if self.select else norm(nn.Linear(channels[-1], domains))
 
     def forward(self, image: Tensor, domain: Tensor) -> tuple[Tensor, Tensor | None]:
         """image (B, 3, H, W), domain (B,) to logits of "real" (B, P) and domain logits (B, D) or None."""

@@ -17,10 +17,12 @@ from gmvae_drit.networks.blocks import AdaptiveInstanceNorm, NoiseInjection, Res
 class Generator(nn.Module, ABC):
     """Content code, attribute and domain to an image in [-1, 1]."""
 
-    def __init__(self, size: int, domains: int) -> None:
+    def __init__(self, downsamplings: int, size: int, domains: int) -> None:
         super().__init__()
         self.size = size
         self.domains = domains
+        self.cell = 2**downsamplings
+        """Side in pixels of the square that one position of the content code covers."""
 
     @abstractmethod
     def shared(self, content: Tensor) -> Tensor:
@@ -47,8 +49,10 @@ class ConcatGenerator(Generator):
     to rounding.
     """
 
-    def __init__(self, settings: GeneratorSettings, channels: int, downsamplings: int, size: int, domains: int) -> None:
-        super().__init__(size, domains)
+    def __init__(
+        self, settings: GeneratorSettings, channels: int, downsamplings: int, size: int, domains: int
+    ) -> None:
+        super().__init__(downsamplings, size, domains)
         self.first = ResidualBlock(channels)
         width = channels + domains + size
         self.residual = nn.Sequential(*(ResidualBlock(width) for _ in range(settings.residual_blocks - 1)))
@@ -98,11 +102,27 @@ class _StyledConv(nn.Module):
         return F.leaky_relu(self.norm(self.noise(self.shuffle(self.conv(x))), style), 0.2)
 
 
+class _StyledResidualBlock(nn.Module):
+    """x plus two styled convolutions of x."""
+
+    def __init__(self, channels: int, style_size: int, noise: bool) -> None:
+        super().__init__()
+        self.first = _StyledConv(channels, channels, style_size, noise, upsample=False)
+        self.second = _StyledConv(channels, channels, style_size, noise, upsample=False)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, S) to (B, C, h, w)."""
+        out: Tensor = x + self.second(self.first(x, style), style)
+        return out
+
+
 class AdaInGenerator(Generator):
     """Modulates every layer by a style read from (d, z) (AdaIN, arXiv:1703.06868; StarGAN v2, arXiv:1912.01865)."""
 
-    def __init__(self, settings: GeneratorSettings, channels: int, downsamplings: int, size: int, domains: int) -> None:
-        super().__init__(size, domains)
+    def __init__(
+        self, settings: GeneratorSettings, channels: int, downsamplings: int, size: int, domains: int
+    ) -> None:
+        super().__init__(downsamplings, size, domains)
         style_size = 128
         self.style = nn.Sequential(
             nn.Linear(domains + size, style_size),
@@ -112,14 +132,18 @@ class AdaInGenerator(Generator):
         )
         noise = settings.noise_injection
         self.residual = nn.ModuleList(
-            nn.ModuleList(_StyledConv(channels, channels, style_size, noise, upsample=False) for _ in range(2))
+            nn.ModuleList(
+                _StyledConv(channels, channels, style_size, noise, upsample=False) for _ in range(2)
+            )
             for _ in range(settings.residual_blocks)
         )
         self.up = nn.ModuleList(
             _StyledConv(channels >> i, channels >> (i + 1), style_size, noise, upsample=True)
-            for i in range(downsamplings)
+            for i in range(downsamplings - 1)
         )
-        self.to_image = nn.Conv2d(channels >> downsamplings, 3, 3, padding=1, padding_mode="reflect")
+        # The last doubling makes the image itself: a full-resolution layer of 3 output channels wastes a CPU.
+        last = nn.Conv2d(channels >> (downsamplings - 1), 3 * 4, 3, padding=1, padding_mode="reflect")
+        self.to_image = nn.Sequential(last, nn.PixelShuffle(2), nn.Tanh())
 
     def shared(self, content: Tensor) -> Tensor:
         """The content itself: every block sees the attribute."""
@@ -129,11 +153,10 @@ class AdaInGenerator(Generator):
         """See `Generator.render`."""
         style = self.style(self.condition(attribute, domain))
         h = shared
-        for first, second in self.residual:
-            h = h + second(first(h, style), style)
-        for stage in self.up:
+        for stage in (*self.residual, *self.up):
             h = stage(h, style)
-        return torch.tanh(self.to_image(h))
+        image: Tensor = self.to_image(h)
+        return image
 
 
 def build_generator(

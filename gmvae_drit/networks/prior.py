@@ -33,4 +33,5 @@ class MixturePrior(nn.Module):
         mean_BKZ, logvar_BKZ = self(domain)
         rows = torch.arange(len(domain), device=domain.device)
         mean_BZ, logvar_BZ = mean_BKZ[rows, component], logvar_BKZ[rows, component]
-        return mean_BZ + temperature * (0.5 * logvar_BZ).exp() * torch.randn_like(mean_BZ)
+        z_BZ: Tensor = mean_BZ + temperature * (0.5 * logvar_BZ).exp() * torch.randn_like(mean_BZ)
+        return z_BZ

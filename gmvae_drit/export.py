@@ -1,0 +1,80 @@
+"""A trained model as two files that need nothing else: `model.safetensors` and `config.yaml`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from gmvae_drit.config import ModelSettings
+from gmvae_drit.errors import ModelError
+from gmvae_drit.model import Model
+from gmvae_drit.translator import Translator
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+
+
+class ExportConfig(BaseModel):
+    """What `config.yaml` of an export says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: Literal[1] = 1
+    """Version of this file's layout."""
+    model: ModelSettings
+    """Settings the model was trained with."""
+    domains: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Domain names; a domain's index is its place here."""
+    image_size: PositiveInt
+    """Short side of the training images, in pixels."""
+    step: Annotated[int, Field(ge=0)]
+    """Training steps behind the weights."""
+
+
+def save_export(folder: Path, model: Model, config: ExportConfig) -> None:
+    """Write the export. Each file appears whole or not at all; an earlier export in `folder` is replaced.
+
+    Raises OSError where the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.exported().state_dict().items()}
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file(tensors, partial)
+    partial.replace(folder / WEIGHTS)
+    partial = folder / f".{CONFIG}.partial"
+    partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    partial.replace(folder / CONFIG)
+
+
+def load_export(folder: Path, device: torch.device | None = None) -> tuple[Translator, ExportConfig]:
+    """The translator in evaluation mode, and what its config says.
+
+    Raises ModelError if a file is missing, damaged, or the two do not belong together.
+    """
+    try:
+        config = ExportConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text()))
+        tensors = load_file(folder / WEIGHTS)
+    except OSError as error:
+        missing = error.filename or folder / WEIGHTS
+        raise ModelError(
+            f"{missing}: {error.strerror or 'cannot be read'}; an export holds {WEIGHTS} and {CONFIG}"
+        ) from None
+    except (yaml.YAMLError, SafetensorError, UnicodeDecodeError) as error:
+        raise ModelError(f"{folder}: damaged export: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "the file"
+        raise ModelError(f"{folder / CONFIG}: {where}: {fault['msg']}") from None
+    translator = Translator(config.model, len(config.domains))
+    try:
+        translator.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
+        raise ModelError(
+            f"{folder}: {WEIGHTS} is not of the model that {CONFIG} describes: {detail}"
+        ) from None
+    return translator.eval().to(device or "cpu"), config
