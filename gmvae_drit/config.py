@@ -145,7 +145,7 @@ class LossWeights(Settings):
     content_norm: Weight = 0.01
     """Mean square of the content code."""
     content_reconstruction: Weight = 0.0
-    """L1 between the content code of an image and of its translation. Not in DRIT++."""
+    """L1 between the content code of an image and those of its two translations. Not in DRIT++."""
     kl: Weight = 0.01
     """The attribute's KL terms together."""
     gauss: Weight = 1.0

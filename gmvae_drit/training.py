@@ -151,7 +151,9 @@ class GmvaeDrit(Model):
             "component_regression": F.cross_entropy(out["regressed_logits"], out["y_prior"]),
         }
         if w.content_reconstruction:
-            terms["content_reconstruction"] = F.l1_loss(out["content_cycle"], out["content"].detach())
+            terms["content_reconstruction"] = F.l1_loss(
+                out["fakes_content"], out["content"].detach().repeat(2, 1, 1, 1)
+            )
         if w.mode_seeking:
             terms["mode_seeking"] = losses.mode_seeking(
                 out["by_prior"], out["by_prior2"], out["z_prior"], out["z_prior2"]

@@ -31,7 +31,7 @@ def prior_attributes(
     K = translator.prior.components
     if component is not None and not 0 <= component < K:
         raise ModelError(f"component {component}: this model has components 0 to {K - 1}")
-    device = translator.prior.mean_DKZ.device
+    device = translator.prior.raw_mean_DKZ.device
     chosen = [component] * samples if component is not None else [i % K for i in range(samples)]
     torch.manual_seed(seed)
     y = torch.tensor(chosen, device=device)
@@ -42,7 +42,7 @@ def prior_attributes(
 @torch.inference_mode()
 def reference_attribute(translator: Translator, reference: Tensor, domain: int) -> Attributes:
     """The attribute of a reference image (3, H, W) in [-1, 1] of the target domain."""
-    device = translator.prior.mean_DKZ.device
+    device = translator.prior.raw_mean_DKZ.device
     posterior = translator.attribute(reference[None].to(device), torch.tensor([domain], device=device))
     return Attributes(posterior.mode(), ("reference",))
 
@@ -56,7 +56,7 @@ def translate_image(
     Any H and W: the image is padded to whole content cells and cut back. The content is encoded once. `seed` fixes
     the generator's injected noise, so that one attribute looks the same on every image.
     """
-    device = translator.prior.mean_DKZ.device
+    device = translator.prior.raw_mean_DKZ.device
     H, W = image.shape[1:]
     cell = translator.generator.cell
     pad = (0, -W % cell, 0, -H % cell)

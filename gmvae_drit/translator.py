@@ -33,6 +33,7 @@ class Translator(nn.Module):
         )
         self.hard_gumbel = settings.gumbel.hard
         self.mode_seeking = settings.loss.mode_seeking > 0
+        self.content_reconstruction = settings.loss.content_reconstruction > 0
 
     def forward(self, image: Tensor, domain: Tensor, temperature: float) -> dict[str, Tensor]:
         """Everything that the losses of one step need, from one pass over a batch of two domains.
@@ -57,7 +58,9 @@ class Translator(nn.Module):
         images = self.generator.render(copies, torch.cat(attributes), torch.cat(domains)).float().split(N)
         reconstruction, by_reference, by_prior = images[:3]
 
-        cycle_content = self.content(by_reference)
+        fakes = torch.cat([by_reference, by_prior]) if self.content_reconstruction else by_reference
+        fakes_content = self.content(fakes)
+        cycle_content = fakes_content[:N]
         cycle_z = self.attribute(by_reference, other).sample(temperature, self.hard_gumbel)
         cycle = self.generator(cycle_content, swap_halves(cycle_z), domain).float()
         regressed = self._attribute_held_constant(by_prior, other)
@@ -65,7 +68,7 @@ class Translator(nn.Module):
         prior_mean, prior_logvar = self.prior(domain)
         out = {
             "content": content.float(),
-            "content_cycle": cycle_content.float(),
+            "fakes_content": fakes_content.float(),
             "q_logits": posterior.logits_BK,
             "q_mean": posterior.mean_BKZ,
             "q_logvar": posterior.logvar_BKZ,

@@ -132,10 +132,7 @@ class AdaInGenerator(Generator):
         )
         noise = settings.noise_injection
         self.residual = nn.ModuleList(
-            nn.ModuleList(
-                _StyledConv(channels, channels, style_size, noise, upsample=False) for _ in range(2)
-            )
-            for _ in range(settings.residual_blocks)
+            _StyledResidualBlock(channels, style_size, noise) for _ in range(settings.residual_blocks)
         )
         self.up = nn.ModuleList(
             _StyledConv(channels >> i, channels >> (i + 1), style_size, noise, upsample=True)

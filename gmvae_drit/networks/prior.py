@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from gmvae_drit.config import MixtureSettings
 
 MIN_LOGVAR = -4.0
+RATE_GAIN = 10.0
+"""The table is stored divided by this, so that Adam moves it this many times faster than the weights: it has to keep
+up with the codes it is the prior of."""
 
 
 class MixturePrior(nn.Module):
@@ -14,14 +17,15 @@ class MixturePrior(nn.Module):
     def __init__(self, settings: MixtureSettings, size: int, domains: int) -> None:
         super().__init__()
         shape = (domains, settings.components, size)
-        self.mean_DKZ = nn.Parameter(settings.init_scale * torch.randn(shape))
-        self.raw_logvar_DKZ = nn.Parameter(torch.full(shape, min(0.0, settings.max_logvar)))
+        self.raw_mean_DKZ = nn.Parameter(settings.init_scale / RATE_GAIN * torch.randn(shape))
+        self.raw_logvar_DKZ = nn.Parameter(torch.full(shape, min(0.0, settings.max_logvar) / RATE_GAIN))
         self.max_logvar = settings.max_logvar
         self.components = settings.components
 
     def forward(self, domain: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of every component of each sample's domain, both (B, K, Z)."""
-        return self.mean_DKZ[domain], self.raw_logvar_DKZ[domain].clamp(MIN_LOGVAR, self.max_logvar)
+        logvar_BKZ = (RATE_GAIN * self.raw_logvar_DKZ[domain]).clamp(MIN_LOGVAR, self.max_logvar)
+        return RATE_GAIN * self.raw_mean_DKZ[domain], logvar_BKZ
 
     def sample_component(self, domain: Tensor) -> Tensor:
         """y ~ p(y), (B,) int64."""
