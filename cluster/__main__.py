@@ -39,6 +39,8 @@ def train(
         from cluster.driver import run
 
         code = run(experiment)
+    except KeyboardInterrupt:
+        code = 130
     except (ClusterError, DataError, ModelError) as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)

@@ -39,6 +39,8 @@ class Checkpoint:
     """The state of a run after ``step`` steps."""
 
     step: int
+    total_steps: int
+    """Length of the run it belongs to, to which schedules stretch."""
     skipped: int
     """Steps so far whose gradient was not finite."""
     identity: Identity

@@ -121,7 +121,14 @@ class Engine:
     def state(self) -> Checkpoint:
         """All that the run needs to go on from here."""
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        return Checkpoint(self.step, self.update.skipped, self.identity, self.model.state_dict(), optimizers)
+        return Checkpoint(
+            step=self.step,
+            total_steps=self.settings.steps,
+            skipped=self.update.skipped,
+            identity=self.identity,
+            model=self.model.state_dict(),
+            optimizers=optimizers,
+        )
 
     def restore(self, path: Path, saved: Checkpoint) -> None:
         """Take the state of a checkpoint, read from ``path``, of this very run."""

@@ -3,9 +3,11 @@
 STORAGE/NAME/ holds config.yaml, metrics.jsonl, tensorboard/, previews/, checkpoints/ and export/.
 """
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,7 @@ class RunFolder:
         self.previews = self.root / "previews"
         self.checkpoints = self.root / "checkpoints"
         self.export = self.root / "export"
+        self.ray = self.root / ".ray"
 
     def preview(self, step: int) -> Path:
         """The preview picture after ``step`` steps."""
@@ -37,6 +40,16 @@ class RunFolder:
                 pass
         except OSError as error:
             raise RunError(f"{self.root}: cannot be written to: {error.strerror}; set run.storage") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Refuse a second process that would train the same run. The lock goes when its process does."""
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{self.root}: another process is training this run") from error
+            yield
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

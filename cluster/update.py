@@ -30,7 +30,7 @@ class GuardedUpdate:
         optimizer = self._optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._device_type, enabled=False):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         if clip_norm is not None:

@@ -1,0 +1,52 @@
+"""Ray, quiet: started on this machine for one run, or joined where a cluster is there already."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.config import ScalingSettings
+from cluster.errors import RunError
+
+# Read when Ray is imported, by the driver and by what it starts.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead worker is noticed; 2 by default
+}
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Batches and weights never pass through Ray's object store, so it may be small."""
+
+
+@contextmanager
+def ray_session(scaling: ScalingSettings) -> Iterator[None]:
+    """Ray within the block: the cluster of ``RAY_ADDRESS`` (set inside Ray jobs), else one of our own.
+
+    A machine with fewer cores than the workers ask for is shared by them; Ray would wait for cores for ever.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    try:
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, scaling.workers * scaling.threads),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                # A laptop changes networks during a run; loopback stays, and nobody else can reach it.
+                _node_ip_address="127.0.0.1",
+            )
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        raise RunError(f"Ray does not start: {' '.join(str(error).split())}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
