@@ -22,7 +22,10 @@ from data_shards.samples import read_split
 from gmvae_drit import metrics
 from gmvae_drit.classifier import Classifier, train_classifier
 from gmvae_drit.export import load_export
-from gmvae_drit.images import to_unit
+from gmvae_drit.images import save_png, to_unit
+from gmvae_drit.sheets import translation_sheet
+
+SHEET_COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Images:
 def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> dict[str, dict[str, float]]:
     """Metrics of the export in a run's folder, as rows by name; also written to its `evaluation.json`.
 
-    At most `limit` images of each domain are translated. Raises ClusterError, DataError or ModelError.
+    At most `limit` images of each domain are translated; some of them are shown in `translations.png`.
+    Raises ClusterError, DataError or ModelError.
     """
     run = RunFolder(str(folder.parent), folder.name)
     if not run.config.exists():
@@ -53,9 +57,14 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> dict[st
         usage = metrics.component_usage(translator, test[d].image, d)
         rows[f"components used by {name}"] = asdict(usage)
     judges = _judges(data, export.domains, test, seed)
+    sheets = []
     for source, target in itertools.permutations(range(len(export.domains)), 2):
         image, reference = test[source].image, test[target].image
         direction = f"{export.domains[source]} to {export.domains[target]}"
+        shown = min(SHEET_COLUMNS, len(image), len(reference))
+        sheets.append(
+            translation_sheet(translator, image[:shown], reference[:shown], target, direction, temperature)
+        )
         features = {"pixels": lambda x: x} | ({"features": judges[target].features} if judges else {})
         for kind, function in features.items():
             distances = metrics.component_distances(translator, image[:100], target, temperature, function)
@@ -68,6 +77,7 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> dict[st
                 test[source],
                 test[target],
             )
+    save_png(folder / "translations.png", torch.cat(sheets, dim=1))
     text = json.dumps({"step": export.step, "temperature": temperature, "seed": seed, **rows}, indent=1)
     write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
     return rows

@@ -1,0 +1,38 @@
+# make demo: train and translate on this machine. make test: every test. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+
+.PHONY: setup demo test test-fast lint bench clean-demo
+
+setup: $(VENV)/.installed
+
+# constraints.txt pins what the demo and the tests were last seen working with; pyproject.toml has the ranges.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) --version); Python 3.11 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: setup
+	@test -f data/digits/manifest.json || $(BIN)/python -m data_shards sample digits data/digits
+	$(BIN)/python -m cluster train cluster/configs/demo.yaml
+	$(BIN)/python -m cluster evaluate $(RUN) --pictures
+	@echo "pictures: $(RUN)/translations.png"
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/step.py --out benchmarks/results/step.md
