@@ -4,6 +4,8 @@ python -m data_shards sample digits data/digits        # 5,000 digits in two dom
 python -m data_shards build datasets/apple2orange data/apple2orange --resize 256
 """
 
+import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -58,6 +60,7 @@ def digits(
     from data_shards.build import BuildOptions, build
     from data_shards.digits import digit_images
 
+    clean_up_when_terminated()
     options = BuildOptions(encoding="png")
     build(digit_images(seed), out, options, overwrite=overwrite, watch=progress("digits"))
     stat(str(out))
@@ -95,6 +98,7 @@ def build_command(
 
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"{out} lies inside {source}: choose a place outside it")
+    clean_up_when_terminated()
     names = dict(renaming.partition("=")[::2] for renaming in rename or ())
     images = find_images(source, test_fraction=test_fraction, names=names)
     options = BuildOptions(resize, encoding.value, quality, shard_mib * 2**20, skip_bad)
@@ -146,6 +150,11 @@ def stat(
             report.sheet(store, manifest).save(sheet, "PNG")
         except OSError as error:
             raise DataError(f"cannot write {sheet}: {error.strerror or error}") from None
+
+
+def clean_up_when_terminated() -> None:
+    """Let SIGTERM unwind the command as Ctrl-C does, so that an unfinished build is removed."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def progress(what: str) -> "Callable[[Sequence[SourceImage]], Iterable[SourceImage]]":

@@ -63,7 +63,7 @@ def _find_images(source: Path, test_fraction: float, names: Mapping[str, str]) -
     if skipped:
         shown = ", ".join(str(path.relative_to(source)) for path in skipped[:5])
         more = ", ..." if len(skipped) > 5 else ""
-        logger.warning("skipped %d files that are not named like images: %s%s", len(skipped), shown, more)
+        logger.warning("skipped, not named like an image (%d): %s%s", len(skipped), shown, more)
     return images
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from data_shards.__main__ import app
+
+from .conftest import noise_image
 
 Made = Callable[..., str]
 
@@ -118,6 +122,24 @@ def test_sources_that_are_none(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "alone" / "only").mkdir(parents=True)
     (photos / "trainA" / "0.jpg").rename(tmp_path / "alone" / "only" / "0.jpg")
     assert "one domain only" in refused("build", tmp_path / "alone", out)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_stopped_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+    for domain in "AB":
+        (tmp_path / "photos" / domain).mkdir(parents=True)
+        for index in range(40):
+            noise_image(700, 700, index).save(tmp_path / "photos" / domain / f"{index}.bmp")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "data_shards", "build", tmp_path / "photos", out, "--format", "png"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and siblings(out) == {"photos"}:
+        time.sleep(0.01)
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "Traceback" not in said
+    assert siblings(out) == {"photos"}
 
 
 def unwritable(tmp_path: Path) -> Path:

@@ -17,6 +17,11 @@ def parts(digits: Path) -> dict[tuple[str, str], list[Sample]]:
     return {(domain, split): list(read_split(str(digits), split, domain)) for domain, split in PARTS}
 
 
+@pytest.fixture(scope="module")
+def carried() -> tuple[np.ndarray, np.ndarray]:
+    return load_digits()
+
+
 def test_digits_are_dealt_once_and_evenly(parts: dict[tuple[str, str], list[Sample]]) -> None:
     names = [sample.meta["name"] for part in parts.values() for sample in part]
     assert len(names) == len(set(names)) == 5000
@@ -25,8 +30,10 @@ def test_digits_are_dealt_once_and_evenly(parts: dict[tuple[str, str], list[Samp
         assert Counter(sample.meta["label"] for sample in part) == dict.fromkeys(range(10), per_class)
 
 
-def test_pixels_are_what_the_benchmark_defines(parts: dict[tuple[str, str], list[Sample]]) -> None:
-    digits, labels = load_digits()
+def test_pixels_are_what_the_benchmark_defines(
+    parts: dict[tuple[str, str], list[Sample]], carried: tuple[np.ndarray, np.ndarray]
+) -> None:
+    digits, labels = carried
     photos = load_photographs()
     for (domain, _), part in parts.items():
         for sample in part[::25]:
@@ -38,8 +45,8 @@ def test_pixels_are_what_the_benchmark_defines(parts: dict[tuple[str, str], list
             np.testing.assert_array_equal(sample.image.numpy(), expected)
 
 
-def test_digits_keep_two_pixels_of_black() -> None:
-    digits, labels = load_digits()
+def test_digits_keep_two_pixels_of_black(carried: tuple[np.ndarray, np.ndarray]) -> None:
+    digits, labels = carried
     assert digits.shape == (5000, 32, 32)
     assert len(labels) == 5000
     border = digits.copy()
