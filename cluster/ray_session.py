@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,10 +29,15 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if not joins and "RAY_AUTH_MODE" not in os.environ:
+        # Ray listens on every interface, and whoever reaches it may run code: let in only what knows this
+        # token.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     try:
-        if os.environ.get("RAY_ADDRESS"):
+        if joins:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
@@ -41,8 +47,6 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                # A laptop changes networks during a run; loopback stays, and nobody else can reach it.
-                _node_ip_address="127.0.0.1",
             )
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise RunError(f"Ray does not start: {' '.join(str(error).split())}") from error

@@ -3,6 +3,7 @@
 Ray Train's own `report` waits for the controller on every call, so metrics take this way instead.
 """
 
+import os
 import threading
 from typing import Any
 
@@ -72,6 +73,12 @@ class RelayWatcher:
 
     def _poll(self) -> None:
         while not self._closed.wait(POLL_SECONDS):
-            if ray.get(self._relay.stopping.remote()):
+            try:
+                stopping = ray.get(self._relay.stopping.remote())
+            except ray.exceptions.RayError:
+                # The driver is gone, and the relay with it: whoever resumes the run must not meet us in its
+                # folder.
+                os._exit(1)
+            if stopping:
                 self._stop.set()
                 return

@@ -1,6 +1,7 @@
 """The Ray Train job of a run."""
 
 import logging
+from textwrap import shorten
 from typing import Any
 
 import ray
@@ -62,8 +63,8 @@ def describe_losses(failures: dict[int, Exception]) -> list[str]:
     for rank, failure in sorted(failures.items()):
         # The error of a train function reads as its traceback, whose last line says what happened.
         told = [line.strip() for line in str(failure).splitlines() if line.strip()]
-        died = isinstance(failure, ray.exceptions.RayActorError) or not told
-        lines.append(f"worker {rank} died" if died else f"worker {rank}: {told[-1]}")
+        died = not told or "process has died" in told[-1]
+        lines.append(f"worker {rank} died" if died else f"worker {rank}: {shorten(told[-1], 160)}")
     return lines
 
 
