@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gmvae_drit import losses, mixture
 from gmvae_drit.config import GmvaeDritSettings
+from gmvae_drit.errors import ModelError
 from gmvae_drit.images import to_unit
 from gmvae_drit.model import Batch, Model, Progress, Update
 from gmvae_drit.networks.content import ContentDiscriminator
@@ -77,8 +78,12 @@ class GmvaeDrit(Model):
     def train_step(
         self, nets: Mapping[str, nn.Module], batch: Batch, update: Update, progress: Progress
     ) -> dict[str, Tensor]:
-        """One forward of the translator, the discriminators on detached fakes, one backward of the translator."""
+        """One forward of the translator, the discriminators on detached fakes, one backward of the translator.
+
+        Raises ModelError where the images do not fit the networks' down-samplings.
+        """
         image, domain = to_unit(batch["image"]), batch["domain"]
+        self._check_size(image)
         temperature = gumbel_temperature(self.settings.gumbel, progress)
         out = nets["translator"](image, domain, temperature)
 
@@ -99,8 +104,29 @@ class GmvaeDrit(Model):
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
         self._average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
 
-        log = {name: term.detach() for name, term in (terms_d | terms).items()}
+        ordered = (
+            {"discriminator": terms_d["discriminator"]} | terms | terms_d
+        )  # the first are shown while it runs
+        log = {name: term.detach() for name, term in ordered.items()}
         return log | {"temperature": torch.tensor(temperature)}
+
+    def _check_size(self, image: Tensor) -> None:
+        s, (H, W) = self.settings, image.shape[2:]
+        cell = self.translator.generator.cell
+        if H % cell or W % cell:
+            raise ModelError(
+                f"images of {H} x {W} pixels: model.content.downsamplings = {s.content.downsamplings} needs sides that "
+                f"are multiples of {cell}; crop (data.crop) or build the shards with another --resize"
+            )
+        last_scale = min(H, W) // 2 ** (s.discriminator.scales - 1)
+        for name, available, stages in (
+            ("attribute", min(H, W), s.attribute.downsamplings),
+            ("discriminator", last_scale, s.discriminator.downsamplings),
+        ):
+            if available < 2**stages:
+                raise ModelError(
+                    f"images of {H} x {W} pixels are too small for model.{name}.downsamplings = {stages}; lower it"
+                )
 
     def _discriminator_terms(
         self,

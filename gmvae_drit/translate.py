@@ -3,6 +3,7 @@
 Legend: n samples, Z attribute size, K components, H, W image size.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +42,13 @@ def prior_attributes(
 
 @torch.inference_mode()
 def reference_attribute(translator: Translator, reference: Tensor, domain: int) -> Attributes:
-    """The attribute of a reference image (3, H, W) in [-1, 1] of the target domain."""
+    """The attribute of a reference image (3, H, W) in [-1, 1] of the target domain.
+
+    Raises ModelError if the image is too small for the encoder.
+    """
+    smallest = 2**translator.attribute.downsamplings
+    if min(reference.shape[1:]) < smallest:
+        raise ModelError(f"the reference must be at least {smallest} pixels on each side; raise --size")
     device = translator.prior.raw_mean_DKZ.device
     posterior = translator.attribute(reference[None].to(device), torch.tensor([domain], device=device))
     return Attributes(posterior.mode(), ("reference",))
@@ -53,14 +60,14 @@ def translate_image(
 ) -> Tensor:
     """The image (3, H, W) in [-1, 1] in another domain, once per attribute: (n, 3, H, W) in [-1, 1] on the CPU.
 
-    Any H and W: the image is padded to whole content cells and cut back. The content is encoded once. `seed` fixes
+    Any H and W: the image is padded to whole content cells, at least two each way, and cut back. The content is encoded once. `seed` fixes
     the generator's injected noise, so that one attribute looks the same on every image.
     """
     device = translator.prior.raw_mean_DKZ.device
     H, W = image.shape[1:]
     cell = translator.generator.cell
-    pad = (0, -W % cell, 0, -H % cell)
-    padded = F.pad(image[None].to(device), pad, mode="replicate")
+    bottom, right = (max(2, math.ceil(side / cell)) * cell - side for side in (H, W))
+    padded = F.pad(image[None].to(device), (0, right, 0, bottom), mode="replicate")
     shared = translator.generator.shared(translator.content(padded))
     torch.manual_seed(seed)
     out = []

@@ -59,6 +59,7 @@ class AttributeEncoder(nn.Module):
         self.component_bias = nn.Embedding(components, width)
         self.gaussian_head = nn.Linear(width, 2 * settings.size)
         self.domains = domains
+        self.downsamplings = settings.downsamplings
 
     def forward(self, image: Tensor, domain: Tensor) -> AttributePosterior:
         """image (B, 3, H, W) in [-1, 1], domain (B,) int64."""
