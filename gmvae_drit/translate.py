@@ -60,8 +60,8 @@ def translate_image(
 ) -> Tensor:
     """The image (3, H, W) in [-1, 1] in another domain, once per attribute: (n, 3, H, W) in [-1, 1] on the CPU.
 
-    Any H and W: the image is padded to whole content cells, at least two each way, and cut back. The content is encoded once. `seed` fixes
-    the generator's injected noise, so that one attribute looks the same on every image.
+    Any H and W: the image is padded to whole content cells, at least two each way, and cut back. The content is
+    encoded once. `seed` fixes the generator's injected noise, so that one attribute looks the same on every image.
     """
     device = translator.prior.raw_mean_DKZ.device
     H, W = image.shape[1:]
