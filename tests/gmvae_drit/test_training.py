@@ -4,6 +4,7 @@ import itertools
 import pytest
 import tiny
 import torch
+from torch.nn import functional as F
 
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.generator import AdaInGenerator, ConcatGenerator
@@ -249,21 +250,21 @@ def test_evaluation_is_free_of_noise_and_changes_nothing():
 
 
 def test_reconstruction_is_learned():
-    """Plain colours, sixty steps: not a measure of quality, only that the signs are right."""
+    """Soft blots, sixty steps: not a measure of quality, only that the signs are right."""
     model = tiny.model(
         content={"noise": 0},
         generator={"kind": "adain"},
         loss={"adversarial": 0, "classify_fake": 0, "mode_seeking": 0, "latent_regression": 0},
         optimizer={"learning_rate": 0.003},
     )
-    colours = torch.tensor([[0.8, -0.5, -0.5], [-0.8, 0.2, 0.6], [0.1, 0.9, -0.9], [0.5, 0.5, 0.5]])
-    batch = {"image": colours[:, :, None, None].expand(-1, -1, 32, 32), "domain": torch.tensor([0, 0, 1, 1])}
+    batch = tiny.batch(half=2, size=4)
+    batch["image"] = F.interpolate(batch["image"], scale_factor=8, mode="bilinear")
     nets = model.networks()
     update = tiny.Update(nets, model.optimizers())
     torch.manual_seed(0)
     logs = [model.train_step(nets, batch, update, Progress(i, 1000, 0.0)) for i in range(60)]
     for term in ("reconstruction", "cycle"):
-        assert float(logs[-1][term]) < 0.6 * float(logs[0][term]), term
+        assert float(logs[-1][term]) < 0.7 * float(logs[0][term]), term
 
 
 def test_previews_show_the_source_and_every_component():
