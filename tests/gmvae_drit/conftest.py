@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
+hypothesis.settings.register_profile("gmvae_drit", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("gmvae_drit")
 sys.path.insert(0, str(Path(__file__).parent))
 
 

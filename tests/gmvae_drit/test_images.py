@@ -132,7 +132,7 @@ def files():
     return out
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(files, tmp_path_factory, data):
     """Cut short anywhere, or with a wrong byte: an image or a ModelError of one line, never another exception."""

@@ -6,6 +6,7 @@ import tiny
 import torch
 from torch.nn import functional as F
 
+from gmvae_drit.errors import ModelError
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.generator import AdaInGenerator, ConcatGenerator
 
@@ -206,6 +207,32 @@ def test_a_step_is_a_function_of_its_seed():
     first, second, other = (model.state_dict() for model in models)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "key"),
+    [
+        (34, {}, "model.content.downsamplings"),
+        (32, {"attribute": {"downsamplings": 6}}, "model.attribute.downsamplings"),
+        (32, {"discriminator": {"downsamplings": 6}}, "model.discriminator.downsamplings"),
+        (32, {"discriminator": {"downsamplings": 5, "scales": 2}}, "model.discriminator.downsamplings"),
+        pytest.param(
+            8,
+            {"content": {"downsamplings": 3}},
+            "model.content.downsamplings",
+            marks=pytest.mark.xfail(
+                strict=True, reason="InstanceNorm and reflection need 2 x 2 cells", raises=Exception
+            ),
+        ),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_by_the_name_of_the_setting(size, changes, key):
+    model = tiny.model(**changes)
+    with pytest.raises(ModelError) as caught:
+        tiny.train(model, tiny.batch(size=size))
+    assert key in str(caught.value)
+    assert f"{size} x {size}" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_bytes_and_floats_are_the_same_images():
