@@ -22,7 +22,8 @@ from cluster import checkpoint
 from cluster.checkpoint import Checkpoint, Identity
 from cluster.config import Experiment
 from cluster.errors import RunError
-from cluster.metrics import Averages, MetricsLog, Pace, Row
+from cluster.metrics import Averages, MetricsLog, Pace
+from cluster.notes import Row
 from cluster.precision import resolve_precision
 from cluster.run_folder import RunFolder
 from cluster.stop import StopAgreement

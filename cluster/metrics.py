@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,10 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cluster.notes import Row
 from cluster.run_folder import RunFolder, write_atomically
-
-Row = dict[str, Any]
-"""`step`, `epoch`, `images_per_second`, `data_wait`, `skipped`, `lr/NETWORK`, then the model's scalars."""
 
 
 class Averages:

@@ -1,9 +1,12 @@
-"""Lines of log on their way to the person who watches a run."""
+"""What is told to the person who watches a run: rows of metrics, and lines of log."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+Row = dict[str, Any]
+"""`step`, `epoch`, `images_per_second`, `data_wait`, `skipped`, `lr/NETWORK`, then the model's scalars."""
 ROOMS = ("cluster", "data_shards", "gmvae_drit")
 
 

@@ -8,8 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cluster.metrics import Row
-from cluster.notes import Note
+from cluster.notes import Note, Row
 
 SHOWN_SCALARS = 4
 SECONDS_BETWEEN_LINES = 10.0

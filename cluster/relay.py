@@ -9,8 +9,7 @@ from typing import Any
 
 import ray
 
-from cluster.metrics import Row
-from cluster.notes import Note
+from cluster.notes import Note, Row
 
 POLL_SECONDS = 0.5
 
