@@ -301,7 +301,7 @@ def check_same_objective(size: int) -> float:
         return SGD(parameters, lr=rate)
 
     lifts_half_precision = torch.Tensor.float
-    torch.Tensor.float = lambda x: x  # type: ignore[method-assign]  # here it would lower the precision
+    torch.Tensor.float = lambda x: x  # here it would lower the precision
     torch.set_default_dtype(torch.float64)
     try:
         batch, worst = new_batch(size), 0.0
@@ -321,7 +321,7 @@ def check_same_objective(size: int) -> float:
                 worst = max(worst, _difference(published.translator_gradient[q], p.grad))
     finally:
         torch.set_default_dtype(torch.float32)
-        torch.Tensor.float = lifts_half_precision  # type: ignore[method-assign]
+        torch.Tensor.float = lifts_half_precision
     return worst
 
 
