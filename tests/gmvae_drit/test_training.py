@@ -209,6 +209,54 @@ def test_a_step_is_a_function_of_its_seed():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.parametrize("kind", ["concat", "adain"])
+def test_half_precision_has_the_gradients_of_single_precision(kind):
+    """bf16 autocast, R1's double backward included: every gradient finite, and pointing the same way."""
+    changes = {
+        "generator": {"kind": kind, "noise_injection": kind == "adain"},
+        "content": {"jitter": 0.3, "noise": 0.1},
+        "discriminator": {"r1_weight": 0.1},
+    }
+    _, single = tiny.train(tiny.model(**changes), tiny.batch(half=3))
+    model = tiny.model(**changes)
+    nets = model.networks()
+    update = tiny.Update(nets, model.optimizers())
+
+    def outside_autocast(name, loss, clip_norm=None):
+        with torch.autocast("cpu", enabled=False):
+            update(name, loss, clip_norm)
+        torch.clear_autocast_cache()
+
+    torch.manual_seed(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        log = model.train_step(nets, tiny.batch(half=3), outside_autocast, tiny.PROGRESS)
+    assert all(x.isfinite() for x in log.values())
+    for network, gradients in update.gradients.items():
+        ours, theirs = (
+            torch.cat([g.flatten() for g in of.values()]) for of in (gradients, single.gradients[network])
+        )
+        assert ours.dtype == torch.float32
+        assert ours.isfinite().all()
+        assert F.cosine_similarity(ours, theirs, dim=0) > 0.9, network
+
+
+@pytest.mark.xfail(
+    strict=True, reason="InstanceNorm multiplies a blank image's gradient by 1 / sqrt(eps) per layer"
+)
+@pytest.mark.parametrize("value", [-1.0, 1.0])
+def test_a_blank_image_does_not_swamp_the_others(value):
+    """Adam's second moment would remember its gradient for thousands of steps."""
+
+    def content_gradient(batch):
+        _, update = tiny.train(tiny.model(), batch)
+        gradients = update.gradients["translator"].items()
+        return float(torch.stack([g.norm() for name, g in gradients if name.startswith("content.")]).norm())
+
+    usual, blank = tiny.batch(half=2), tiny.batch(half=2)
+    blank["image"][0] = value
+    assert content_gradient(blank) < 100 * content_gradient(usual)
+
+
 @pytest.mark.parametrize(
     ("size", "changes", "key"),
     [
