@@ -19,8 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@test -f data/digits/manifest.json || $(BIN)/python -m data_shards sample digits data/digits
 	$(BIN)/python -m cluster train cluster/configs/demo.yaml
-	$(BIN)/python -m cluster evaluate $(RUN) --pictures
-	@echo "pictures: $(RUN)/translations.png"
+	$(BIN)/python -m cluster evaluate $(RUN)
+
 
 test: setup
 	$(BIN)/python -m pytest

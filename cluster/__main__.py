@@ -48,5 +48,22 @@ def train(
     raise typer.Exit(code)
 
 
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    limit: Annotated[int, typer.Option(min=2, help="Test images of each domain, at most.")] = 500,
+    temperature: Annotated[float, typer.Option(min=0, help="Scale of a prior draw's deviation.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the judging classifiers.")] = 0,
+) -> None:
+    """Measure a trained run on test images: content kept, components used, components that differ."""
+    try:
+        from cluster.evaluate import evaluate, print_tables
+
+        print_tables(run, evaluate(run, limit, temperature, seed))
+    except (ClusterError, DataError, ModelError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
 if __name__ == "__main__":
     sys.exit(app())

@@ -153,11 +153,10 @@ class Engine:
             saves = last or self.step % self.settings.checkpoint_every == 0
             # A row ends at each checkpoint, too: then a resumed run writes the same rows as an undisturbed
             # one.
-            if saves or self.step % self.settings.log_every == 0:
-                self._write_row(averages, pace)
             every = self.settings.preview_every
-            if every and (self.step % every == 0 or self.step == total):
-                self._write_previews()
+            shows = every > 0 and (self.step % every == 0 or self.step == total)
+            if saves or shows or self.step % self.settings.log_every == 0:
+                self._write_row(averages, pace, shows)
             if saves and self.place.rank == 0:
                 checkpoint.save(self.folder.checkpoints, self.state(), self.settings.keep_checkpoints)
             if stopped:
@@ -165,7 +164,7 @@ class Engine:
         stop.settle()
         return self.step == total
 
-    def _write_row(self, averages: Averages, pace: Pace) -> None:
+    def _write_row(self, averages: Averages, pace: Pace, shows: bool) -> None:
         means = averages.take(self.place.device, self.place.world_size)
         if (in_a_row := self.update.longest_in_a_row) >= self.settings.max_skipped_in_a_row:
             raise RunError(
@@ -183,19 +182,23 @@ class Engine:
             "skipped": self.update.skipped,
             **{f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()},
             **means,
+            **(self._look_at_held_out() if shows else {}),
         }
         self._log.write(row)
         self.watcher.row(row)
 
-    def _write_previews(self) -> None:
-        if self.place.rank != 0 or self.held_out is None:
-            return
+    def _look_at_held_out(self) -> dict[str, float]:
+        """Draw the preview pictures; the scalars of the same images."""
+        if self.held_out is None:
+            return {}
         self.model.eval()
         torch.manual_seed(self.experiment.run.seed)  # the same noise in every picture of the run
         with torch.no_grad(), self._autocast():
-            pictures = self.model.previews(self._to_device(self.held_out))
+            batch = self._to_device(self.held_out)
+            pictures, scalars = self.model.previews(batch), self.model.eval_step(batch)
         self.model.train()
         self._log.write_previews(self.step, pictures)
+        return {f"held_out/{name}": value.item() for name, value in scalars.items()}
 
     def _resume(self) -> None:
         """Every rank takes the checkpoint that rank 0 found."""

@@ -2,16 +2,20 @@
 
 python -m cluster evaluate runs/demo
 
-Content kept is judged by classifiers trained on real, labelled train images of each domain, so it is measured only
-where the data carries labels. Everything is drawn from one seed.
+Content kept is judged by classifiers trained on real, labelled train images of each domain, so it is measured
+only where the data carries labels. Everything is drawn from one seed.
 """
 
 import itertools
 import json
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from cluster.config import load
@@ -38,11 +42,26 @@ class Images:
     """(n,) int64, or None where a sample has none."""
 
 
-def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> dict[str, dict[str, float]]:
-    """Metrics of the export in a run's folder, as rows by name; also written to its `evaluation.json`.
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured, with the settings that decide it."""
 
-    At most `limit` images of each domain are translated; some of them are shown in `translations.png`.
-    Raises ClusterError, DataError or ModelError.
+    step: int
+    """Training steps behind the weights."""
+    temperature: float
+    """Scale of the prior draws' deviation."""
+    seed: int
+    """Seed of the draws and of the judging classifiers."""
+    domains: dict[str, dict[str, float]]
+    """By domain: how its images use the components (`metrics.Usage`)."""
+    directions: dict[str, dict[str, float]]
+    """By direction, "source to target": distances between components and, with labels, the content kept."""
+
+
+def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluation:
+    """Measure the export in a run's folder and write `evaluation.json` and `translations.png` there.
+
+    At most `limit` images of each domain are translated. Raises ClusterError, DataError or ModelError.
     """
     run = RunFolder(str(folder.parent), folder.name)
     if not run.config.exists():
@@ -50,37 +69,46 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> dict[st
     data = load(run.config).data
     translator, export = load_export(run.export)
     test = [_read(data, "test", domain, limit) for domain in export.domains]
+    judges = _judges(data, export.domains, test, seed)
 
     torch.manual_seed(seed)
-    rows: dict[str, dict[str, float]] = {}
-    for d, name in enumerate(export.domains):
-        usage = metrics.component_usage(translator, test[d].image, d)
-        rows[f"components used by {name}"] = asdict(usage)
-    judges = _judges(data, export.domains, test, seed)
-    sheets = []
+    directions, sheets = {}, []
     for source, target in itertools.permutations(range(len(export.domains)), 2):
         image, reference = test[source].image, test[target].image
-        direction = f"{export.domains[source]} to {export.domains[target]}"
+        name = f"{export.domains[source]} to {export.domains[target]}"
         shown = min(SHEET_COLUMNS, len(image), len(reference))
         sheets.append(
-            translation_sheet(translator, image[:shown], reference[:shown], target, direction, temperature)
+            translation_sheet(translator, image[:shown], reference[:shown], target, name, temperature)
         )
+        row: dict[str, float] = {}
         features = {"pixels": lambda x: x} | ({"features": judges[target].features} if judges else {})
         for kind, function in features.items():
             distances = metrics.component_distances(translator, image[:100], target, temperature, function)
-            rows[f"distance in {kind}, {direction}"] = asdict(distances)
+            row |= {f"{kind} between": distances.between, f"{kind} within": distances.within}
         if judges:
-            rows[f"content kept, {direction}"] = _content_kept(
-                metrics.translate_by_prior(translator, image, target, temperature),
-                metrics.translate_by_reference(translator, image, _cycled(reference, len(image)), target),
-                judges[target],
-                test[source],
-                test[target],
-            )
+            by_prior = metrics.translate_by_prior(translator, image, target, temperature)
+            references = reference.repeat(-(-len(image) // len(reference)), 1, 1, 1)[: len(image)]
+            by_reference = metrics.translate_by_reference(translator, image, references, target)
+            row |= {
+                "kept by prior": _accuracy(judges[target], by_prior, test[source]),
+                "kept by reference": _accuracy(judges[target], by_reference, test[source]),
+                "real": _accuracy(judges[target], reference, test[target]),
+            }
+        directions[name] = row
+    usage = {
+        name: asdict(metrics.component_usage(translator, test[d].image, d))
+        for d, name in enumerate(export.domains)
+    }
+    evaluation = Evaluation(export.step, temperature, seed, usage, directions)
     save_png(folder / "translations.png", torch.cat(sheets, dim=1))
-    text = json.dumps({"step": export.step, "temperature": temperature, "seed": seed, **rows}, indent=1)
+    text = json.dumps(asdict(evaluation), indent=1)
     write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
-    return rows
+    return evaluation
+
+
+def _accuracy(judge: Classifier, image: Tensor, origin: Images) -> float:
+    assert origin.label is not None
+    return metrics.accuracy(judge, image, origin.label)
 
 
 def _read(data: DataSettings, split: str, domain: str, limit: int | None) -> Images:
@@ -101,17 +129,34 @@ def _judges(data: DataSettings, domains: tuple[str, ...], test: list[Images], se
     return [train_classifier(t.image, t.label, seed) for t in train if t.label is not None]
 
 
-def _cycled(x: Tensor, n: int) -> Tensor:
-    return x.repeat(-(-n // len(x)), 1, 1, 1)[:n]
+def print_tables(folder: Path, evaluation: Evaluation) -> None:
+    """Show an evaluation, below how the training itself went."""
+    console = Console(soft_wrap=True, highlight=False)
+    for line in _training_figures(folder / "metrics.jsonl"):
+        console.print(line)
+    console.print(
+        _table("content kept, as judged on real images; distance of components", evaluation.directions)
+    )
+    console.print(_table("components used, as shares of log K", evaluation.domains))
+    console.print(f"Pictures: {folder / 'translations.png'}")
 
 
-def _content_kept(
-    by_prior: Tensor, by_reference: Tensor, judge: Classifier, source: Images, target: Images
-) -> dict[str, float]:
-    assert source.label is not None
-    assert target.label is not None
-    return {
-        "by prior": metrics.accuracy(judge, by_prior, source.label),
-        "by reference": metrics.accuracy(judge, by_reference, source.label),
-        "real test images": metrics.accuracy(judge, target.image, target.label),
-    }
+def _table(title: str, rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(no_wrap=True)
+    for column in next(iter(rows.values())):
+        table.add_column(column.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    for name, values in rows.items():
+        table.add_row(name, *(f"{value:.3f}" for value in values.values()))
+    return table
+
+
+def _training_figures(metrics_log: Path) -> list[str]:
+    """The last step, the median speed, and the last values of the losses, all from a run's log."""
+    if not metrics_log.exists():
+        return []
+    log = [json.loads(line) for line in metrics_log.read_text().splitlines()]
+    last, speed = log[-1], statistics.median(row["images_per_second"] for row in log)
+    shown = ("discriminator", "adversarial", "reconstruction", "cycle", "kl")
+    losses = " · ".join(f"{name} {last[name]:.3f}" for name in shown if name in last)
+    return [f"{last['step']} steps · {speed:.0f} images/s · {losses}"]

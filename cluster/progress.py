@@ -74,7 +74,9 @@ class ProgressLine:
 
 def summarize(row: Row) -> str:
     """Speed, the first scalars of the model in its own order, and the temperature if it has one."""
-    scalars = {k: v for k, v in row.items() if k not in ENGINE_KEYS and not k.startswith("lr/")}
+    scalars = {
+        k: v for k, v in row.items() if k not in ENGINE_KEYS and not k.startswith(("lr/", "held_out/"))
+    }
     temperature = scalars.pop("temperature", None)
     words = [f"{row['images_per_second']:.0f} images/s"]
     words += [f"{name} {value:.3g}" for name, value in list(scalars.items())[:SHOWN_SCALARS]]

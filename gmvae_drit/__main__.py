@@ -63,15 +63,16 @@ def translate(
         else:
             attributes = prior_attributes(translator, domain, samples, component, temperature, seed)
 
-        rows = []
+        rows, stems = [], [path.stem for path in paths]
         for path in paths:
             image = images.read_image(path, short_side)
             translations = translate_image(translator, image, domain, attributes, seed)
             if grid is not None:
                 rows.append(torch.cat([image[None], translations]))
                 continue
+            unique = path.stem if stems.count(path.stem) == 1 else path.name
             for name, picture in zip(attributes.names, images.to_bytes(translations), strict=True):
-                images.save_png(out / f"{path.stem}-{to}-{name}.png", picture)
+                images.save_png(out / f"{unique}-{to}-{name}.png", picture)
         if grid is not None:
             images.save_png(grid, images.grid(rows, images.enlargement(config.image_size)))
     except ModelError as error:

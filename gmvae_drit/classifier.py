@@ -15,13 +15,10 @@ class Classifier(nn.Module):
         super().__init__()
         stages: list[nn.Module] = []
         c_in = 3
-        for c_out in (width, 2 * width, 4 * width):
-            stages += [
-                nn.Conv2d(c_in, c_out, 3, padding=1),
-                nn.BatchNorm2d(c_out),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+        for c_out, kernel, stride in ((width, 5, 2), (2 * width, 3, 1), (4 * width, 3, 1)):
+            stages += [nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.BatchNorm2d(c_out), nn.ReLU()]
+            if stride == 1:
+                stages.append(nn.MaxPool2d(2))
             c_in = c_out
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(
@@ -30,7 +27,7 @@ class Classifier(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) to what the second stage sees, (B, F): local colour and shape, before they are abstracted."""
-        out: Tensor = self.stages[:8](image).flatten(1)
+        out: Tensor = self.stages[:7](image).flatten(1)
         return out
 
     def forward(self, image: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class MixtureSettings(Settings):
 
     components: PositiveInt = 2
     """Components K of each domain's mixture."""
-    max_logvar: Annotated[float, Field(ge=-4, le=4)] = 4.0
+    max_logvar: Annotated[float, Field(gt=-4, le=4)] = 4.0
     """Upper bound of a prior component's log-variance (the lower one is -4). A low bound keeps draws from a
     component close to what the generator saw of it."""
     init_scale: Annotated[float, Field(ge=0)] = 1.0

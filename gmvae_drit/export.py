@@ -56,13 +56,23 @@ def load_export(folder: Path, device: torch.device | None = None) -> tuple[Trans
     Raises ModelError if a file is missing, damaged, or the two do not belong together.
     """
     try:
-        config = ExportConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text()))
+        written = yaml.safe_load((folder / CONFIG).read_text())
+        newest = ExportConfig.model_fields["format"].default
+        if (
+            isinstance(written, dict)
+            and isinstance(written.get("format"), int)
+            and written["format"] > newest
+        ):
+            raise ModelError(
+                f"{folder / CONFIG}: written by a newer version of gmvae-drit (format {written['format']}, this one "
+                f"reads {newest}); upgrade gmvae-drit"
+            )
+        config = ExportConfig.model_validate(written)
         tensors = load_file(folder / WEIGHTS)
     except OSError as error:
         missing = error.filename or folder / WEIGHTS
-        raise ModelError(
-            f"{missing}: {error.strerror or 'cannot be read'}; an export holds {WEIGHTS} and {CONFIG}"
-        ) from None
+        reason = error.strerror or "is missing or cannot be read"
+        raise ModelError(f"{missing}: {reason}; an export holds {WEIGHTS} and {CONFIG}") from None
     except (yaml.YAMLError, SafetensorError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}: damaged export: {' '.join(str(error).split())}") from None
     except ValidationError as error:
@@ -70,11 +80,13 @@ def load_export(folder: Path, device: torch.device | None = None) -> tuple[Trans
         where = ".".join(map(str, fault["loc"])) or "the file"
         raise ModelError(f"{folder / CONFIG}: {where}: {fault['msg']}") from None
     translator = Translator(config.model, len(config.domains))
-    try:
-        translator.load_state_dict(tensors)
-    except RuntimeError as error:
-        detail = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
+    expected = {name: tuple(t.shape) for name, t in translator.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    if expected != found:
+        name = min(name for name, _ in expected.items() ^ found.items())
         raise ModelError(
-            f"{folder}: {WEIGHTS} is not of the model that {CONFIG} describes: {detail}"
-        ) from None
+            f"{folder}: {WEIGHTS} is not of the model that {CONFIG} describes: {name} is {found.get(name, 'missing')} "
+            f"instead of {expected.get(name, 'absent')}"
+        )
+    translator.load_state_dict(tensors)
     return translator.eval().to(device or "cpu"), config

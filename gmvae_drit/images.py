@@ -1,7 +1,9 @@
 """Pictures in and out: files to tensors in [-1, 1] and back, and grids."""
 
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -30,10 +32,10 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     """
     try:
         with Image.open(path) as file:
-            rgb = ImageOps.exif_transpose(file).convert("RGB")
+            rgb = _eight_bits(ImageOps.exif_transpose(file)).convert("RGB")
     except UnidentifiedImageError:
         raise ModelError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ModelError(
             f"{path}: cannot read the image: {getattr(error, 'strerror', None) or error}"
         ) from None
@@ -41,6 +43,13 @@ def read_image(path: Path, size: int | None = None) -> Tensor:
     if size is not None:
         image = TF.resize(image, [size], antialias=True)
     return to_unit(image)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits, which Pillow's own conversion would cut off instead; others as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
 def list_images(source: Path) -> list[Path]:
@@ -65,7 +74,8 @@ def save_png(path: Path, image: Tensor) -> None:
     except OSError as error:
         raise ModelError(f"{path}: cannot write the picture: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder itself is a file, there is nothing to take away
+            partial.unlink(missing_ok=True)
 
 
 def enlargement(height: int) -> int:

@@ -51,7 +51,7 @@ def relative_information(logits_BK: Tensor, domain: Tensor) -> Tensor:
     for d in domain.unique():
         logits = logits_BK[domain == d]
         mean = logits.softmax(1).mean(0)
-        parts.append(categorical_entropy(mean.log()[None])[0] - categorical_entropy(logits).mean())
+        parts.append(-torch.special.xlogy(mean, mean).sum() - categorical_entropy(logits).mean())
     return torch.stack(parts).mean() / math.log(K)
 
 
@@ -82,7 +82,9 @@ class ComponentUsage(nn.Module):
         q_DK, entropy_D = _mean_over_ranks(q_DK), _mean_over_ranks(entropy_D)
 
         present = member_BD.sum(0) > 0
-        running_DK = torch.lerp(self.mean_DK, q_DK.detach(), self.momentum * present[:, None])
+        # A step with NaN is skipped by the engine; it must not stay in the running mean.
+        now_DK = torch.where(q_DK.isfinite() & present[:, None], q_DK.detach(), self.mean_DK)
+        running_DK = torch.lerp(self.mean_DK, now_DK, self.momentum)
         self.mean_DK.copy_(running_DK)
         mean_DK = running_DK + (q_DK - q_DK.detach())  # value of the running mean, gradient of the batch mean
         kl_D = (mean_DK * (mean_DK.clamp_min(1e-8) * K).log()).sum(1)

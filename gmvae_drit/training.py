@@ -118,14 +118,16 @@ class GmvaeDrit(Model):
                 f"images of {H} x {W} pixels: model.content.downsamplings = {s.content.downsamplings} needs sides that "
                 f"are multiples of {cell}; crop (data.crop) or build the shards with another --resize"
             )
-        last_scale = min(H, W) // 2 ** (s.discriminator.scales - 1)
-        for name, available, stages in (
-            ("attribute", min(H, W), s.attribute.downsamplings),
-            ("discriminator", last_scale, s.discriminator.downsamplings),
-        ):
-            if available < 2**stages:
+        smallest = {
+            "content": 2 * cell,  # reflection padding needs a second position
+            "attribute": 2**s.attribute.downsamplings,
+            "discriminator": 2 ** (s.discriminator.downsamplings + s.discriminator.scales - 1),
+        }
+        for name, side in smallest.items():
+            if min(H, W) < side:
                 raise ModelError(
-                    f"images of {H} x {W} pixels are too small for model.{name}.downsamplings = {stages}; lower it"
+                    f"images of {H} x {W} pixels are too small for model.{name}.downsamplings, which needs {side}; "
+                    f"lower it"
                 )
 
     def _discriminator_terms(

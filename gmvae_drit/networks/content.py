@@ -29,6 +29,9 @@ class ContentEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to the code (B, C, h, w). Jitter and noise act in training mode only."""
+        if self.training:
+            # Half a grey level of noise: on a blank image, InstanceNorm would blow up the gradient of every layer.
+            image = image + torch.randn_like(image) / 255
         if self.training and self.jitter:
             image = color_jitter(image, self.jitter)
         code: Tensor = self.layers(image)

@@ -1,5 +1,7 @@
 """The learned mixture prior p(y) p(z | y, d). Legend: B batch, D domains, K components, Z attribute size."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,13 +20,17 @@ class MixturePrior(nn.Module):
         super().__init__()
         shape = (domains, settings.components, size)
         self.raw_mean_DKZ = nn.Parameter(settings.init_scale / RATE_GAIN * torch.randn(shape))
-        self.raw_logvar_DKZ = nn.Parameter(torch.full(shape, min(0.0, settings.max_logvar) / RATE_GAIN))
-        self.max_logvar = settings.max_logvar
+        self.range = settings.max_logvar - MIN_LOGVAR
+        start = min(
+            -MIN_LOGVAR / self.range, 0.9
+        )  # log-variance 0, or close to the upper bound where that is lower
+        self.raw_logvar_DKZ = nn.Parameter(torch.full(shape, math.log(start / (1 - start)) / RATE_GAIN))
         self.components = settings.components
 
     def forward(self, domain: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of every component of each sample's domain, both (B, K, Z)."""
-        logvar_BKZ = (RATE_GAIN * self.raw_logvar_DKZ[domain]).clamp(MIN_LOGVAR, self.max_logvar)
+        # A sigmoid, for a clamp has no gradient beyond its bounds and the variance would stay there.
+        logvar_BKZ = MIN_LOGVAR + self.range * (RATE_GAIN * self.raw_logvar_DKZ[domain]).sigmoid()
         return RATE_GAIN * self.raw_mean_DKZ[domain], logvar_BKZ
 
     def sample_component(self, domain: Tensor) -> Tensor:

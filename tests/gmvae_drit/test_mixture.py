@@ -109,7 +109,6 @@ def test_information_is_between_none_and_whole(seed):
     assert -1e-12 <= value <= 1 + 1e-12
 
 
-@pytest.mark.xfail(strict=True, reason="0 * log 0 in the entropy of the mean")
 def test_information_is_finite_where_a_probability_rounds_to_zero():
     never_the_last = torch.tensor([[200.0, -200.0, -200.0], [-200.0, 200.0, -200.0]])
     value = float(mixture.relative_information(never_the_last, torch.tensor([0, 0])))
