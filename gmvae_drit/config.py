@@ -128,7 +128,8 @@ class ContentDiscriminatorSettings(Settings):
 
 
 class LossWeights(Settings):
-    """Weights of the loss terms; 0 leaves a term out and saves its computation."""
+    """Weights of the loss terms. What `content_reconstruction` and `mode_seeking` need is computed only where they
+    are on."""
 
     adversarial: Weight = 1.0
     """Image adversarial loss, of fakes by a reference's attribute and of fakes by a prior draw."""

@@ -104,10 +104,9 @@ class GmvaeDrit(Model):
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
         self._average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
 
-        ordered = (
-            {"discriminator": terms_d["discriminator"]} | terms | terms_d
-        )  # the first are shown while it runs
-        log = {name: term.detach() for name, term in ordered.items()}
+        # The first ones are what the progress line shows.
+        in_order = {"discriminator": terms_d["discriminator"]} | terms | terms_d
+        log = {name: term.detach() for name, term in in_order.items()}
         return log | {"temperature": torch.tensor(temperature)}
 
     def _check_size(self, image: Tensor) -> None:
