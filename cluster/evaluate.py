@@ -54,8 +54,11 @@ class Evaluation:
     """Seed of the draws and of the judging classifiers."""
     domains: dict[str, dict[str, float]]
     """By domain: how its images use the components (`metrics.Usage`)."""
-    directions: dict[str, dict[str, float]]
-    """By direction, "source to target": distances between components and, with labels, the content kept."""
+    distances: dict[str, dict[str, float]]
+    """By direction, "source to target": distances between pictures of different components, and within one."""
+    content_kept: dict[str, dict[str, float]]
+    """By direction: share of translations that a classifier of real target images gives the source's label, and of
+    real target images that it gives their own; empty where images have no labels."""
 
 
 def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluation:
@@ -72,7 +75,9 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluat
     judges = _judges(data, export.domains, test, seed)
 
     torch.manual_seed(seed)
-    directions, sheets = {}, []
+    distances: dict[str, dict[str, float]] = {}
+    content_kept: dict[str, dict[str, float]] = {}
+    sheets = []
     for source, target in itertools.permutations(range(len(export.domains)), 2):
         image, reference = test[source].image, test[target].image
         name = f"{export.domains[source]} to {export.domains[target]}"
@@ -80,26 +85,25 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluat
         sheets.append(
             translation_sheet(translator, image[:shown], reference[:shown], target, name, temperature)
         )
-        row: dict[str, float] = {}
         features = {"pixels": lambda x: x} | ({"features": judges[target].features} if judges else {})
+        distances[name] = {}
         for kind, function in features.items():
-            distances = metrics.component_distances(translator, image[:100], target, temperature, function)
-            row |= {f"{kind} between": distances.between, f"{kind} within": distances.within}
+            d = metrics.component_distances(translator, image[:100], target, temperature, function)
+            distances[name] |= {f"{kind} between": d.between, f"{kind} within": d.within}
         if judges:
             by_prior = metrics.translate_by_prior(translator, image, target, temperature)
             references = reference.repeat(-(-len(image) // len(reference)), 1, 1, 1)[: len(image)]
             by_reference = metrics.translate_by_reference(translator, image, references, target)
-            row |= {
-                "kept by prior": _accuracy(judges[target], by_prior, test[source]),
-                "kept by reference": _accuracy(judges[target], by_reference, test[source]),
-                "real": _accuracy(judges[target], reference, test[target]),
+            content_kept[name] = {
+                "by prior": _accuracy(judges[target], by_prior, test[source]),
+                "by reference": _accuracy(judges[target], by_reference, test[source]),
+                "real images": _accuracy(judges[target], reference, test[target]),
             }
-        directions[name] = row
     usage = {
         name: asdict(metrics.component_usage(translator, test[d].image, d))
         for d, name in enumerate(export.domains)
     }
-    evaluation = Evaluation(export.step, temperature, seed, usage, directions)
+    evaluation = Evaluation(export.step, temperature, seed, usage, distances, content_kept)
     save_png(folder / "translations.png", torch.cat(sheets, dim=1))
     text = json.dumps(asdict(evaluation), indent=1)
     write_atomically(folder / "evaluation.json", lambda file: file.write(text.encode()))
@@ -134,10 +138,10 @@ def print_tables(folder: Path, evaluation: Evaluation) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for line in _training_figures(folder / "metrics.jsonl"):
         console.print(line)
-    console.print(
-        _table("content kept, as judged on real images; distance of components", evaluation.directions)
-    )
-    console.print(_table("components used, as shares of log K", evaluation.domains))
+    if evaluation.content_kept:
+        console.print(_table("Content kept, judged by classifiers of real images", evaluation.content_kept))
+    console.print(_table("Distance of pictures, between and within components", evaluation.distances))
+    console.print(_table("Components used, as shares of log K", evaluation.domains))
     console.print(f"Pictures: {folder / 'translations.png'}")
 
 
@@ -145,7 +149,7 @@ def _table(title: str, rows: dict[str, dict[str, float]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column(no_wrap=True)
     for column in next(iter(rows.values())):
-        table.add_column(column.replace(" ", "\n", 1), justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     for name, values in rows.items():
         table.add_row(name, *(f"{value:.3f}" for value in values.values()))
     return table

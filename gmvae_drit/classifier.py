@@ -46,6 +46,7 @@ def train_classifier(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Classifier(int(label.max()) + 1)
+        batch = min(batch, len(image))
         steps = epochs * (len(image) // batch)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)

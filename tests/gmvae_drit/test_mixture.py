@@ -195,3 +195,13 @@ def test_usage_pushes_back_components_that_are_used_too_much():
     kl_D.sum().backward()
     assert (x.grad[:, 0] > 0).all()
     assert (x.grad[:, 1] < 0).all()
+
+
+def test_usage_forgets_a_step_of_nan():
+    """The engine skips such a step; a running mean with NaN in it would poison every later one."""
+    usage = mixture.ComponentUsage(2, 3)
+    domain = torch.tensor([0, 1])
+    usage(logits(2, 3).float(), domain)
+    before = usage.mean_DK.clone()
+    usage(torch.full((2, 3), torch.nan), domain)
+    assert torch.equal(usage.mean_DK, before)
