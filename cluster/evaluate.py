@@ -55,7 +55,8 @@ class Evaluation:
     domains: dict[str, dict[str, float]]
     """By domain: how its images use the components (`metrics.Usage`)."""
     distances: dict[str, dict[str, float]]
-    """By direction, "source to target": distances between pictures of different components, and within one."""
+    """By direction and space, "source to target, pixels": `metrics.Distances`. The space "features", that of a judging
+    classifier, is there only where images have labels."""
     content_kept: dict[str, dict[str, float]]
     """By direction: share of translations that a classifier of real target images gives the source's label, and of
     real target images that it gives their own; empty where images have no labels."""
@@ -86,10 +87,9 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluat
             translation_sheet(translator, image[:shown], reference[:shown], target, name, temperature)
         )
         features = {"pixels": lambda x: x} | ({"features": judges[target].features} if judges else {})
-        distances[name] = {}
-        for kind, function in features.items():
+        for space, function in features.items():
             d = metrics.component_distances(translator, image[:100], target, temperature, function)
-            distances[name] |= {f"{kind} between": d.between, f"{kind} within": d.within}
+            distances[f"{name}, {space}"] = asdict(d)
         if judges:
             by_prior = metrics.translate_by_prior(translator, image, target, temperature)
             references = reference.repeat(-(-len(image) // len(reference)), 1, 1, 1)[: len(image)]
@@ -140,7 +140,12 @@ def print_tables(folder: Path, evaluation: Evaluation) -> None:
         console.print(line)
     if evaluation.content_kept:
         console.print(_table("Content kept, judged by classifiers of real images", evaluation.content_kept))
-    console.print(_table("Distance of pictures, between and within components", evaluation.distances))
+    console.print(
+        _table(
+            "Mean distance of two pictures of one content, between and within components",
+            evaluation.distances,
+        )
+    )
     console.print(_table("Components used, as shares of log K", evaluation.domains))
     console.print(f"Pictures: {folder / 'translations.png'}")
 
