@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: setup demo test test-fast lint bench clean-demo
+.PHONY: setup demo test test-fast lint bench
 
 setup: $(VENV)/.installed
 
@@ -19,8 +19,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	@test -f data/digits/manifest.json || $(BIN)/python -m data_shards sample digits data/digits
 	$(BIN)/python -m cluster train cluster/configs/demo.yaml
+	$(BIN)/python -m gmvae_drit translate docs/digits --model $(RUN)/export --to mnist-m --samples 8 --grid $(RUN)/digits.png
 	$(BIN)/python -m cluster evaluate $(RUN)
-
 
 test: setup
 	$(BIN)/python -m pytest

@@ -59,18 +59,11 @@ def patch_generator(seed: int, index: int) -> np.random.Generator:
 
 
 def random_patch(photos: list[Pixels], generator: np.random.Generator) -> Pixels:
-    """A square of one photograph, 32 to 160 pixels wide (log-uniform), scaled down to 32, mirrored or not.
-
-    MNIST-M crops 200 photographs at one scale; with two of them, the range of scales is what varies both
-    colour (wide squares mix several) and texture (narrow ones show leaves and tiles).
-    """
+    """A square of 32 x 32 pixels somewhere in one of the photographs, as MNIST-M takes from its photographs."""
     photo = photos[generator.integers(len(photos))]
-    side = round(float(np.exp(generator.uniform(np.log(SIDE), np.log(5 * SIDE)))))
-    top = int(generator.integers(photo.shape[0] - side + 1))
-    left = int(generator.integers(photo.shape[1] - side + 1))
-    square = Image.fromarray(np.ascontiguousarray(photo[top : top + side, left : left + side]))
-    patch = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BOX))
-    return patch[:, ::-1] if generator.random() < 0.5 else patch
+    top = int(generator.integers(photo.shape[0] - SIDE + 1))
+    left = int(generator.integers(photo.shape[1] - SIDE + 1))
+    return photo[top : top + SIDE, left : left + SIDE]
 
 
 def load_digits() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

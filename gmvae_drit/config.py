@@ -34,8 +34,8 @@ class ContentSettings(Settings):
     noise: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the Gaussian noise added to the code in training; 0 for none."""
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Strength in [0, 1] of random colour changes (gain, sign, offset, grey) and noise of what E_c sees in training:
-    they keep colour and background out of the content code. Not in DRIT++."""
+    """Strength in [0, 1] of random colour changes (gain, sign, offset, grey) of what E_c sees in training: they
+    keep colour and background out of the content code. Not in DRIT++."""
 
 
 class AttributeSettings(Settings):

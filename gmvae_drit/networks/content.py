@@ -41,11 +41,10 @@ class ContentEncoder(nn.Module):
 
 
 def color_jitter(image: Tensor, strength: float) -> Tensor:
-    """Random colours for each image and channel: sign and gain, offset, and a blend towards grey; and pixel noise.
+    """Random colours for each image and channel: sign and gain, offset, and a blend towards grey.
 
     (B, 3, H, W) in [-1, 1] to the same shape, with values beyond [-1, 1] possible. `strength` in [0, 1] scales the
-    range of every change; the sign is turned with probability strength / 2. The noise, of standard deviation
-    0.15 * strength, keeps the generator from hiding a content in speckles that only the encoder can read.
+    range of every change; the sign is turned with probability strength / 2.
     """
     B = image.shape[0]
     uniform = torch.rand(5, B, 3, 1, 1, device=image.device)
@@ -54,7 +53,7 @@ def color_jitter(image: Tensor, strength: float) -> Tensor:
     offset = strength * (uniform[2] - 0.5)
     grey = strength * uniform[3, :, :1]  # (B, 1, 1, 1)
     image = image + grey * (image.mean(1, keepdim=True) - image)
-    return sign * gain * image + offset + 0.15 * strength * torch.randn_like(image)
+    return sign * gain * image + offset
 
 
 class ContentDiscriminator(nn.Module):
