@@ -29,7 +29,7 @@ from gmvae_drit.export import load_export
 from gmvae_drit.images import save_png, to_unit
 from gmvae_drit.sheets import translation_sheet
 
-SHEET_COLUMNS = 10
+SHEET_COLUMNS = 9
 
 
 @dataclass(frozen=True)
