@@ -168,4 +168,4 @@ def _training_figures(metrics_log: Path) -> list[str]:
     last, speed = log[-1], statistics.median(row["images_per_second"] for row in log)
     shown = ("discriminator", "adversarial", "reconstruction", "cycle", "kl")
     losses = " · ".join(f"{name} {last[name]:.3f}" for name in shown if name in last)
-    return [f"{last['step']} steps · {speed:.0f} images/s · {losses}"]
+    return [f"{last['step']} steps · {speed:.3g} images/s · {losses}"]

@@ -78,7 +78,7 @@ def summarize(row: Row) -> str:
         k: v for k, v in row.items() if k not in ENGINE_KEYS and not k.startswith(("lr/", "held_out/"))
     }
     temperature = scalars.pop("temperature", None)
-    words = [f"{row['images_per_second']:.0f} images/s"]
+    words = [f"{row['images_per_second']:.3g} images/s"]
     words += [f"{name} {value:.3g}" for name, value in list(scalars.items())[:SHOWN_SCALARS]]
     if temperature is not None:
         words.append(f"temperature {temperature:.2f}")
