@@ -44,8 +44,10 @@ def train_worker(config: dict[str, Any]) -> bool:
     except (RuntimeError, OSError):
         raise
     except Exception as error:
-        logger.exception("a fault of the program")
-        ray.get(relay.fail.remote(f"worker {rank}: {type(error).__name__}: {error}"))
+        # What breaks after another worker has told its reason is a consequence of that one's end.
+        if ray.get(relay.fault.remote()) is None:
+            logger.exception("a fault of the program")
+            ray.get(relay.fail.remote(f"worker {rank}: {type(error).__name__}: {error}"))
         raise
     finally:
         notes.close()

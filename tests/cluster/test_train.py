@@ -272,6 +272,6 @@ def test_a_fault_in_a_worker_is_one_line_and_no_restart(config, shards, tmp_path
     code, lines = Command(config, f"run.storage={tmp_path}", f"data.uri={damaged}").wait()
     assert code == 1
     assert lines[0] == "Starting Ray."
-    assert lines[1].startswith("error: ")
+    assert lines[1].startswith("error: "), lines
     assert "changed after it was built" in lines[1]
-    assert len(lines) == 2
+    assert len(lines) == 2, lines
