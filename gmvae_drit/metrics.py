@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gmvae_drit.classifier import Classifier
-from gmvae_drit.mixture import categorical_entropy
+from gmvae_drit.mixture import relative_information
 from gmvae_drit.translator import Translator
 
 
@@ -55,11 +55,12 @@ def component_usage(translator: Translator, image: Tensor, domain: int) -> Usage
     K = translator.prior.components
     if K == 1:
         return Usage(0.0, 0.0, 0.0)
-    logits_BK = translator.attribute(image, torch.full((len(image),), domain)).logits_BK
+    domains = torch.full((len(image),), domain)
+    logits_BK = translator.attribute(image, domains).logits_BK
     share_K = logits_BK.argmax(1).bincount(minlength=K) / len(image)
     mean_entropy = _entropy(logits_BK.softmax(1).mean(0))
-    information = mean_entropy - float(categorical_entropy(logits_BK).mean())
-    return Usage(mean_entropy / math.log(K), information / math.log(K), _entropy(share_K) / math.log(K))
+    information = float(relative_information(logits_BK, domains))
+    return Usage(mean_entropy / math.log(K), information, _entropy(share_K) / math.log(K))
 
 
 def _entropy(p: Tensor) -> float:

@@ -15,12 +15,12 @@ def preview_grid(translator: Translator, image: Tensor, domain: Tensor) -> Tenso
     """Columns: the images of a two-domain batch (N, 3, H, W). Rows: source; self reconstruction; translation to the
     other domain by the mean of each of its K components; by its partner's attribute; cross-cycle. uint8 (3, H', W')."""
     other = swap_halves(domain)
-    content = translator.content(image)
+    shared = translator.generator.shared(translator.content(image))
     z = translator.attribute(image, domain).mode()
-    by_reference = translator.generator(content, swap_halves(z), other).float()
+    by_reference = translator.generator.render(shared, swap_halves(z), other).float()
     z_back = translator.attribute(by_reference, other).mode()
-    rows = [image, translator.generator(content, z, domain).float()]
+    rows = [image, translator.generator.render(shared, z, domain).float()]
     means_NKZ, _ = translator.prior(other)
-    rows += [translator.generator(content, z_k, other).float() for z_k in means_NKZ.unbind(1)]
+    rows += [translator.generator.render(shared, z_k, other).float() for z_k in means_NKZ.unbind(1)]
     rows += [by_reference, translator.translate(by_reference, swap_halves(z_back), domain)]
     return grid(rows, enlargement(image.shape[2]))
