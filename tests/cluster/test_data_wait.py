@@ -1,61 +1,47 @@
 """`data_wait`, the figure by which a user sees whether data or computing bounds the speed."""
 
-import statistics
-import time
-
 import pytest
 from toy import ToyData, Watching, engine, experiment
 
 from cluster import metrics
-from cluster.metrics import Pace
-
-SLOW = 0.15  # seconds; a step of the toy takes a hundredth of that
 
 
-class SlowData(ToyData):
-    """Makes its reader wait for each batch."""
+class Clock:
+    """Takes the place of the module `time`; stands still but for what is said to take time."""
 
-    def batch(self, step):
-        time.sleep(SLOW)
-        return super().batch(step)
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
 
 
-def data_waits(tmp_path, data, compute_seconds):
+@pytest.mark.parametrize(
+    ("batch_seconds", "step_seconds", "data_wait", "images_per_second"),
+    [(1.0, 0.0, 1.0, 8.0), (0.0, 1.0, 0.0, 8.0), (3.0, 1.0, 0.75, 2.0)],
+)
+def test_it_is_the_share_of_time_in_which_the_engine_waited_for_batches(
+    tmp_path, monkeypatch, batch_seconds, step_seconds, data_wait, images_per_second
+):
+    clock = Clock()
+    monkeypatch.setattr(metrics, "time", clock)
+
+    class SlowData(ToyData):
+        def batch(self, step):
+            clock.now += batch_seconds
+            return super().batch(step)
+
     settings = experiment(tmp_path, steps=6, preview_every=0, checkpoint_every=100)
     watcher = Watching()
     trainer = engine(settings, watcher=watcher)
-    trainer.loader = data(settings)
+    trainer.loader = SlowData(settings)
     train_step = trainer.model.train_step
 
     def slow_step(*arguments):
-        time.sleep(compute_seconds)
+        clock.now += step_seconds
         return train_step(*arguments)
 
     trainer.model.train_step = slow_step
     trainer.run()
-    return [row["data_wait"] for row in watcher.rows]
-
-
-def test_it_is_near_one_where_data_is_slow_and_near_zero_where_computing_is(tmp_path):
-    slow_data = data_waits(tmp_path / "data", SlowData, 0.0)
-    slow_step = data_waits(tmp_path / "step", ToyData, SLOW)
-    assert len(slow_data) == len(slow_step) == 3
-    # The first row holds the warming up of torch.
-    assert 0.6 < statistics.median(slow_data[1:]) <= 1
-    assert 0 <= statistics.median(slow_step[1:]) < 0.3
-
-
-def test_it_is_a_share_of_the_time_since_the_row_before(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now)
-    pace = Pace(10)
-    with pace.waiting():
-        now += 3
-    now += 1
-    assert pace.take(12, 8) == pytest.approx((4.0, 0.75))
-    with pace.waiting():
-        now += 1
-    with pace.waiting():
-        now += 1
-    now += 2
-    assert pace.take(16, 8) == pytest.approx((8.0, 0.5))
+    assert [row["data_wait"] for row in watcher.rows] == [data_wait] * 3
+    assert [row["images_per_second"] for row in watcher.rows] == [images_per_second] * 3
