@@ -119,7 +119,7 @@ class Relay(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException):
             return self.reset()
         if fault == "flipped" and body:
-            place = len(body) // 2
+            place = random.randrange(len(body))
             body = body[:place] + bytes([body[place] ^ 16]) + body[place + 1 :]
         if fault == "short":
             body = body[:-1]
