@@ -45,10 +45,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cluster.update import GuardedUpdate
 from gmvae_drit import losses, mixture
-from gmvae_drit.config import GmvaeDritSettings, LossWeights
+from gmvae_drit.config import GmvaeDritSettings, MixtureLossWeights
 from gmvae_drit.model import Batch, Progress
 from gmvae_drit.networks.generator import ConcatGenerator
-from gmvae_drit.training import GmvaeDrit
+from gmvae_drit.training import TranslationModel
 from gmvae_drit.translator import swap_halves
 
 PROGRESS = Progress(step=1, total_steps=1000, epoch=0.0)
@@ -59,7 +59,7 @@ Terms = dict[str, Tensor]
 
 def published_settings() -> GmvaeDritSettings:
     """The defaults are the published widths and weights."""
-    return GmvaeDritSettings(loss=LossWeights(mode_seeking=0))
+    return GmvaeDritSettings(loss=MixtureLossWeights(mode_seeking=0))
 
 
 def plain_generator(generator: ConcatGenerator, content: Tensor, z: Tensor, domain: Tensor) -> Tensor:
@@ -77,10 +77,13 @@ def _as_channels(x: Tensor, like: Tensor) -> Tensor:
 
 
 class PublishedUpdate:
-    """One update in the published order, on the networks of a `GmvaeDrit`."""
+    """One update in the published order, on the networks of a `TranslationModel`."""
 
     def __init__(
-        self, model: GmvaeDrit, forwards: int, optimizer: Callable[[list[nn.Parameter], float], Optimizer]
+        self,
+        model: TranslationModel,
+        forwards: int,
+        optimizer: Callable[[list[nn.Parameter], float], Optimizer],
     ) -> None:
         """`forwards`: 2, or 1 to let encoders and generator use the graph of the discriminators' forward."""
         assert model.content_discriminator is not None
@@ -254,9 +257,11 @@ def _backward(loss: Tensor, retain_graph: bool = False) -> None:
 
 
 class ShippedUpdate:
-    """`GmvaeDrit.train_step` with the engine's guarded update, as one worker runs it."""
+    """`TranslationModel.train_step` with the engine's guarded update, as one worker runs it."""
 
-    def __init__(self, model: GmvaeDrit, optimizer: Callable[[list[nn.Parameter], float], Optimizer]) -> None:
+    def __init__(
+        self, model: TranslationModel, optimizer: Callable[[list[nn.Parameter], float], Optimizer]
+    ) -> None:
         rates = model.learning_rates(PROGRESS)
         optimizers = {
             name: optimizer(list(net.parameters()), rates[name]) for name, net in model.networks().items()
@@ -270,10 +275,10 @@ class ShippedUpdate:
         return terms
 
 
-def new_model() -> GmvaeDrit:
+def new_model() -> TranslationModel:
     """The same weights at every call."""
     torch.manual_seed(0)
-    return GmvaeDrit(published_settings(), domains=2).train()
+    return TranslationModel(published_settings(), domains=2).train()
 
 
 def new_batch(size: int) -> Batch:
@@ -282,7 +287,7 @@ def new_batch(size: int) -> Batch:
     return {"image": 2 * images - 1, "domain": torch.tensor([0, 1])}
 
 
-def adam(model: GmvaeDrit) -> Callable[[list[nn.Parameter], float], Optimizer]:
+def adam(model: TranslationModel) -> Callable[[list[nn.Parameter], float], Optimizer]:
     """The optimizer of the model's settings."""
     o = model.settings.optimizer
     return lambda parameters, rate: Adam(

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 from cluster.errors import ConfigError
 from cluster.faults import describe_faults
 from data_shards.config import DataSettings
-from gmvae_drit.config import ModelSettings, Settings
+from gmvae_drit.config import GmvaeDritSettings, ModelSettings, Settings
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -69,7 +69,7 @@ class Experiment(Settings):
 
     run: RunSettings
     data: DataSettings
-    model: ModelSettings = ModelSettings()
+    model: ModelSettings = GmvaeDritSettings()
     train: TrainSettings
     scaling: ScalingSettings = ScalingSettings()
 

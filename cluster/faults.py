@@ -32,6 +32,10 @@ def describe_faults(error: ValidationError, raw: dict[str, Any], schema: Schema)
             line = f"{'.'.join(path)}: unknown key; {_known_keys(fault['loc'], schema)}"
         elif fault["type"] == "missing":
             line = f"{'.'.join(path)}: missing; must be {_allowed(node, schema)}"
+        elif fault["type"] == "union_tag_invalid":
+            key = fault["ctx"]["discriminator"].strip("'")
+            kinds = _resolve(node, schema)["discriminator"]["mapping"]
+            line = f"{'.'.join([*path, key])} = {_short(value[key])}: must be one of {', '.join(kinds)}"
         elif fault["type"] == "value_error":
             reason = str(fault["ctx"]["error"])
             line = f"{'.'.join(path)}: {reason}" if path else reason
@@ -59,6 +63,10 @@ def _walk(loc: tuple[int | str, ...], schema: Schema) -> tuple[list[str], Schema
     path: list[str] = []
     node = schema
     for step in loc:
+        family = _resolve(node, schema).get("discriminator", {}).get("mapping", {}).get(step)
+        if family is not None:
+            node = {"$ref": family}
+            continue
         for member in _members(node, schema):
             if isinstance(step, int):
                 items = member.get("prefixItems")

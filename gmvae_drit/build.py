@@ -1,10 +1,20 @@
 """From settings to a model: the one place that knows every family."""
 
-from gmvae_drit.config import ModelSettings
+from gmvae_drit.config import DritSettings, GmvaeDritSettings, ModelSettings
 from gmvae_drit.model import Model
-from gmvae_drit.training import GmvaeDrit
+from gmvae_drit.training import TranslationModel
+from gmvae_drit.translator import Translator
 
 
 def build_model(settings: ModelSettings, domains: tuple[str, ...]) -> Model:
     """A new model of the family `settings.kind` with weights drawn from torch's default generator."""
-    return GmvaeDrit(settings, len(domains))
+    match settings:
+        case GmvaeDritSettings() | DritSettings():
+            return TranslationModel(settings, len(domains))
+
+
+def build_translator(settings: ModelSettings, domains: tuple[str, ...]) -> Translator:
+    """A new network of the kind that `Model.exported` gives for these settings."""
+    match settings:
+        case GmvaeDritSettings() | DritSettings():
+            return Translator(settings, len(domains))

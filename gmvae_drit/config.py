@@ -4,9 +4,14 @@ Defaults are the published ones of DRIT++/MDMM (arXiv:1905.01270) and of the GMV
 line says otherwise.
 """
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+if TYPE_CHECKING:
+    from gmvae_drit.attribute_space import AttributeSpace
 
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -88,7 +93,7 @@ class GeneratorSettings(Settings):
     """Adds learned amounts of per-pixel noise in each `adain` block, for texture that z does not determine."""
 
     @model_validator(mode="after")
-    def _noise_needs_adain(self) -> "GeneratorSettings":
+    def _noise_needs_adain(self) -> GeneratorSettings:
         if self.noise_injection and self.kind == "concat":
             raise ValueError("noise_injection needs kind: adain")
         return self
@@ -148,27 +153,32 @@ class LossWeights(Settings):
     content_reconstruction: Weight = 0.0
     """L1 between the content code of an image and those of its two translations. Not in DRIT++."""
     kl: Weight = 0.01
-    """The attribute's KL terms together."""
-    gauss: Weight = 1.0
-    """KL(q(z|x,y) || p(z|y)) within `kl`."""
-    categ: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """KL(q(y|x) || p(y)) within `kl`: it punishes an informative y, so lower it where `information` is on."""
+    """The attribute's KL terms together; with `kind: drit` that is KL(q(z|x) || N(0, I))."""
     free_bits: Weight = 0.0
     """Nats per attribute dimension that the Gaussian KL does not punish."""
     kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the run over which the KL weight grows from 0."""
+    latent_regression: Weight = 10.0
+    """L1 between a prior draw z and the mean encoded from its translation."""
+    mode_seeking: Weight = 1.0
+    """1 / (|dI| / |dz| + 1e-5) for two prior draws (arXiv:1903.05628)."""
+
+
+class MixtureLossWeights(LossWeights):
+    """Weights of the loss terms, with those that only a mixture has."""
+
+    gauss: Weight = 1.0
+    """KL(q(z|x,y) || p(z|y)) within `kl`."""
+    categ: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """KL(q(y|x) || p(y)) within `kl`: it punishes an informative y, so lower it where `information` is on."""
     usage: Weight = 0.0
     """KL(mean q(y) || p(y)) on a running mean: keeps every component in use. Not in DRIT++ or GMVAE."""
     information: Weight = 0.0
     """Hinge max(0, information_floor * log K - I(x; y)): keeps q(y|x) decided. Not in DRIT++ or GMVAE."""
     information_floor: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of log K that the mutual information I(x; y) must reach."""
-    latent_regression: Weight = 10.0
-    """L1 between a prior draw z and the mean encoded from its translation."""
     component_regression: Weight = 0.0
     """Cross-entropy between the component of a prior draw and q(y) of its translation."""
-    mode_seeking: Weight = 1.0
-    """1 / (|dI| / |dz| + 1e-5) for two prior draws (arXiv:1903.05628)."""
 
 
 class OptimizerSettings(Settings):
@@ -187,15 +197,14 @@ class OptimizerSettings(Settings):
     """Share of the run after which the rates fall linearly to 0; 1 for never."""
 
 
-class GmvaeDritSettings(Settings):
-    """GMVAE-DRIT: DRIT++ with a Gaussian-mixture attribute space."""
+class TranslationSettings(Settings):
+    """What all families of translation models share: the networks, the losses, the optimizer. They differ in the
+    space of the attribute z."""
 
-    kind: Literal["gmvae_drit"] = "gmvae_drit"
+    kind: str
     """Model family."""
     content: ContentSettings = ContentSettings()
     attribute: AttributeSettings = AttributeSettings()
-    mixture: MixtureSettings = MixtureSettings()
-    gumbel: GumbelSettings = GumbelSettings()
     generator: GeneratorSettings = GeneratorSettings()
     discriminator: DiscriminatorSettings = DiscriminatorSettings()
     content_discriminator: ContentDiscriminatorSettings | None = ContentDiscriminatorSettings()
@@ -205,6 +214,46 @@ class GmvaeDritSettings(Settings):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay per step of the averaged translator that evaluation and export use; 0 uses the last weights."""
 
+    def attribute_space(self, domains: int) -> AttributeSpace:
+        """A new attribute space of this family, for `domains` domains."""
+        raise NotImplementedError
 
-ModelSettings = GmvaeDritSettings
-"""Every model family. A second one makes this a union tagged by `kind`."""
+
+class DritSettings(TranslationSettings):
+    """DRIT++ (arXiv:1905.01270): one Gaussian N(0, I) as the prior of the attribute. The baseline."""
+
+    kind: Literal["drit"] = "drit"
+    """Model family."""
+
+    def attribute_space(self, domains: int) -> AttributeSpace:
+        """See `TranslationSettings.attribute_space`."""
+        from gmvae_drit.attribute_space import GaussianSpace
+
+        return GaussianSpace(self.loss)
+
+
+class GmvaeDritSettings(TranslationSettings):
+    """GMVAE-DRIT: DRIT++ with a Gaussian-mixture attribute space."""
+
+    kind: Literal["gmvae_drit"] = "gmvae_drit"
+    """Model family."""
+    mixture: MixtureSettings = MixtureSettings()
+    gumbel: GumbelSettings = GumbelSettings()
+    loss: MixtureLossWeights = MixtureLossWeights()
+
+    def attribute_space(self, domains: int) -> AttributeSpace:
+        """See `TranslationSettings.attribute_space`."""
+        from gmvae_drit.attribute_space import MixtureSpace
+
+        return MixtureSpace(self.mixture, self.gumbel, self.loss, domains)
+
+
+def _default_family(raw: Any) -> Any:
+    return {"kind": "gmvae_drit", **raw} if isinstance(raw, dict) else raw
+
+
+ModelSettings = Annotated[
+    Annotated[GmvaeDritSettings | DritSettings, Field(discriminator="kind")],
+    BeforeValidator(_default_family),
+]
+"""Every model family, told apart by `kind`; without one it is `gmvae_drit`."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from gmvae_drit.build import build_translator
 from gmvae_drit.config import ModelSettings
 from gmvae_drit.errors import ModelError
 from gmvae_drit.model import Model
@@ -77,9 +78,12 @@ def load_export(folder: Path, device: torch.device | None = None) -> tuple[Trans
         raise ModelError(f"{folder}: damaged export: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "the file"
+        path = list(fault["loc"])
+        if path[:1] == ["model"]:
+            del path[1:2]  # the kind, by which pydantic names the member of the union
+        where = ".".join(map(str, path)) or "the file"
         raise ModelError(f"{folder / CONFIG}: {where}: {fault['msg']}") from None
-    translator = Translator(config.model, len(config.domains))
+    translator = build_translator(config.model, config.domains)
     expected = {name: tuple(t.shape) for name, t in translator.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if expected != found:

@@ -1,10 +1,9 @@
-"""GMVAE-DRIT as the engine sees it: networks, optimizers, and the training step in the order of the paper.
+"""A translation model as the engine sees it: networks, optimizers, and the training step in the order of the paper.
 
 Legend: N batch (first half one domain, second half another), K components, Z attribute size.
 """
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,21 +14,21 @@ from torch.optim import Adam, Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gmvae_drit import losses, mixture
-from gmvae_drit.config import GmvaeDritSettings
+from gmvae_drit.config import TranslationSettings
 from gmvae_drit.errors import ModelError
 from gmvae_drit.images import to_unit
 from gmvae_drit.model import Batch, Model, Progress, Update
 from gmvae_drit.networks.content import ContentDiscriminator
 from gmvae_drit.networks.discriminator import Discriminator, Verdict
 from gmvae_drit.previews import preview_grid
-from gmvae_drit.schedules import gumbel_temperature, linear_decay, linear_warmup, ttur_factors
+from gmvae_drit.schedules import linear_decay, ttur_factors
 from gmvae_drit.translator import Translator, swap_halves
 
 
-class GmvaeDrit(Model):
-    """DRIT++ with a Gaussian-mixture attribute space, for `domains` domains."""
+class TranslationModel(Model):
+    """DRIT++ with the attribute space that its settings name, for `domains` domains."""
 
-    def __init__(self, settings: GmvaeDritSettings, domains: int) -> None:
+    def __init__(self, settings: TranslationSettings, domains: int) -> None:
         super().__init__()
         self.settings = settings
         self.translator = Translator(settings, domains)
@@ -39,11 +38,11 @@ class GmvaeDrit(Model):
             if settings.content_discriminator
             else None
         )
-        self.usage = mixture.ComponentUsage(domains, settings.mixture.components)
+        self.space = settings.attribute_space(domains)
         self.averaged = copy.deepcopy(self.translator).eval().requires_grad_(False)
         self._average = get_ema_multi_avg_fn(settings.ema_decay)
 
-    def train(self, mode: bool = True) -> "GmvaeDrit":
+    def train(self, mode: bool = True) -> "TranslationModel":
         """As `nn.Module.train`, but the averaged translator never leaves evaluation mode."""
         super().train(mode)
         self.averaged.eval()
@@ -84,8 +83,7 @@ class GmvaeDrit(Model):
         """
         image, domain = to_unit(batch["image"]), batch["domain"]
         self._check_size(image)
-        temperature = gumbel_temperature(self.settings.gumbel, progress)
-        out = nets["translator"](image, domain, temperature)
+        out = nets["translator"](image, domain, self.space.temperature(progress))
 
         terms_d = self._discriminator_terms(nets["discriminator"], image, domain, out, progress)
         update("discriminator", torch.stack(list(terms_d.values())).sum())
@@ -99,7 +97,7 @@ class GmvaeDrit(Model):
         # The translator learns through the bare discriminators: DDP would wait for gradients that are not due.
         with _frozen(self.discriminator, self.content_discriminator):
             terms = self._adversarial_terms(domain, out) | self._reconstruction_terms(image, out)
-        terms |= self._attribute_terms(domain, out, progress)
+        terms |= self.space.posterior_terms(domain, out, progress)
         weights = self.settings.loss.model_dump()
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
         self._average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
@@ -107,7 +105,7 @@ class GmvaeDrit(Model):
         # The first ones are what the progress line shows.
         in_order = {"discriminator": terms_d["discriminator"]} | terms | terms_d
         log = {name: term.detach() for name, term in in_order.items()}
-        return log | {"temperature": torch.tensor(temperature)}
+        return log | {name: torch.tensor(value) for name, value in self.space.schedules(progress).items()}
 
     def _check_size(self, image: Tensor) -> None:
         s, (H, W) = self.settings, image.shape[2:]
@@ -174,9 +172,7 @@ class GmvaeDrit(Model):
             "reconstruction": F.l1_loss(out["reconstruction"], image),
             "cycle": F.l1_loss(out["cycle"], image),
             "content_norm": out["content"].square().mean(),
-            "latent_regression": F.l1_loss(out["regressed_z"], out["z_prior"]),
-            "component_regression": F.cross_entropy(out["regressed_logits"], out["y_prior"]),
-        }
+        } | self.space.regression_terms(out)
         if w.content_reconstruction:
             terms["content_reconstruction"] = F.l1_loss(
                 out["fakes_content"], out["content"].detach().repeat(2, 1, 1, 1)
@@ -186,22 +182,6 @@ class GmvaeDrit(Model):
                 out["by_prior"], out["by_prior2"], out["z_prior"], out["z_prior2"]
             )
         return terms
-
-    def _attribute_terms(
-        self, domain: Tensor, out: Mapping[str, Tensor], progress: Progress
-    ) -> dict[str, Tensor]:
-        """KL of the attribute's posterior to the mixture prior, and what keeps the mixture from collapsing."""
-        w, K = self.settings.loss, self.settings.mixture.components
-        q, p = (out["q_mean"], out["q_logvar"]), (out["p_mean"], out["p_logvar"])
-        gauss = mixture.expected_gaussian_kl(out["q_logits"], q, p, w.free_bits)
-        categ = mixture.categorical_kl(out["q_logits"])
-        usage_D, information_D, weight_D = self.usage(out["q_logits"], domain)
-        shortfall_D = (w.information_floor * math.log(K) - information_D).clamp_min(0)
-        return {
-            "kl": linear_warmup(w.kl_warmup, progress) * (w.gauss * gauss + w.categ * categ),
-            "usage": (weight_D * usage_D).sum(),
-            "information": (weight_D * shortfall_D).sum(),
-        }
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> dict[str, Tensor]:

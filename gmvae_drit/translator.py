@@ -1,4 +1,4 @@
-"""The translator: encoders, mixture prior and generator as one network, with the single forward pass of a step.
+"""The translator: encoders, prior and generator as one network, with the single forward pass of a step.
 
 Legend: N batch (first half one domain, second half another), Z attribute size, K components, H, W image size.
 """
@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gmvae_drit.config import GmvaeDritSettings
+from gmvae_drit.config import TranslationSettings
 from gmvae_drit.networks.attribute import AttributeEncoder, AttributePosterior
 from gmvae_drit.networks.content import ContentEncoder
 from gmvae_drit.networks.generator import build_generator
-from gmvae_drit.networks.prior import MixturePrior
 
 
 def swap_halves(x: Tensor) -> Tensor:
@@ -22,18 +21,23 @@ def swap_halves(x: Tensor) -> Tensor:
 class Translator(nn.Module):
     """E_c, E_a, p(z | y, d) and G."""
 
-    def __init__(self, settings: GmvaeDritSettings, domains: int) -> None:
+    def __init__(self, settings: TranslationSettings, domains: int) -> None:
         super().__init__()
-        size, components = settings.attribute.size, settings.mixture.components
+        size, space = settings.attribute.size, settings.attribute_space(domains)
         self.content = ContentEncoder(settings.content)
-        self.attribute = AttributeEncoder(settings.attribute, components, domains)
-        self.prior = MixturePrior(settings.mixture, size, domains)
+        self.attribute = AttributeEncoder(settings.attribute, space.components, domains)
+        self.prior = space.new_prior(size)
         self.generator = build_generator(
             settings.generator, self.content.channels, settings.content.downsamplings, size, domains
         )
-        self.hard_gumbel = settings.gumbel.hard
+        self.hard_gumbel = space.hard
         self.mode_seeking = settings.loss.mode_seeking > 0
         self.content_reconstruction = settings.loss.content_reconstruction > 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def forward(self, image: Tensor, domain: Tensor, temperature: float) -> dict[str, Tensor]:
         """Everything that the losses of one step need, from one pass over a batch of two domains.

@@ -5,7 +5,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from gmvae_drit.config import GmvaeDritSettings
 from gmvae_drit.model import Progress
-from gmvae_drit.training import GmvaeDrit
+from gmvae_drit.training import TranslationModel
 
 SETTINGS = {
     "content": {"width": 4, "max_width": 8, "residual_blocks": 1},
@@ -30,7 +30,7 @@ def settings(**changes):
 def model(domains=2, seed=0, **changes):
     """A new tiny model in training mode."""
     torch.manual_seed(seed)
-    return GmvaeDrit(settings(**changes), domains).train()
+    return TranslationModel(settings(**changes), domains).train()
 
 
 def batch(domains=(0, 1), half=1, size=32, seed=1):
