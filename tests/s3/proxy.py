@@ -127,6 +127,12 @@ class Relay(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = relay
 
+    def handle_expect_100(self) -> bool:
+        """Let the client send its body, which it holds back for a second if it hears nothing."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def ask_server(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
         """State, headers and body of the server's own answer."""
         connection = http.client.HTTPConnection(self.server.proxy.server, timeout=60)
