@@ -231,7 +231,7 @@ class Engine:
 
 def identity_of(experiment: Experiment, loader: Data) -> Identity:
     """What decides the course of a run: the model, which samples come in which order, the seed."""
-    order = experiment.data.model_dump(mode="json", exclude={"uri", "decode_threads", "read_ahead"})
+    order = experiment.data.of_order()
     model = experiment.model.model_dump(mode="json")
     return Identity(model, {**order, "digest": loader.digest}, experiment.run.seed)
 

@@ -3,7 +3,7 @@
 Importing this costs no torch, so that a configuration can be checked before anything heavy is loaded.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -12,12 +12,16 @@ from data_shards.store import open_store
 
 
 class DataSettings(BaseModel):
-    """The data of a run. ``chunk`` and ``window`` shape the order of samples; the last two never do."""
+    """The data of a run. ``chunk`` and ``window`` shape the order of samples; threads and sizes never do."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     uri: str = Field(min_length=1)
-    """Folder of shards that ``python -m data_shards build`` or ``sample`` wrote."""
+    """Where ``python -m data_shards build`` or ``sample`` wrote shards: a folder or ``s3://bucket/prefix``
+    (`data_shards.s3` has its options)."""
+    domains: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of the domains to use, in the order of their ids; null takes all, sorted by name. A single domain is of
+    use to models that do not translate."""
     global_batch: int = Field(default=2, ge=2)
     """Images per step over all workers and both domains of the step; even, at least 2 (published: 2)."""
     crop: int | None = Field(default=None, ge=1)
@@ -32,10 +36,22 @@ class DataSettings(BaseModel):
     """Consecutive samples read at once, at least 1. Larger reads faster, smaller shuffles better."""
     window: int = Field(default=4, ge=1)
     """Chunks that one slot of the batch holds in memory and shuffles among themselves, at least 1."""
+    on_corrupt: Literal["stop", "substitute"] = "stop"
+    """What a sample does whose bytes are not those that were built: stop the run and name it, or give its place
+    to the next good sample of its split; how many were replaced is counted and reported."""
     decode_threads: int = Field(default=2, ge=1, le=64)
-    """Threads per worker that read and decode, 1 to 64."""
-    read_ahead: int = Field(default=4, ge=1)
+    """Threads per worker that decode, 1 to 64."""
+    read_threads: int = Field(default=8, ge=1, le=256)
+    """Requests per worker that read shards at once, 1 to 256."""
+    read_ahead_mib: float = Field(default=32, gt=0)
+    """Encoded images in MiB that each worker reads before they are needed, beyond the windows in use."""
+    ready_batches: int = Field(default=4, ge=1)
     """Decoded batches kept ready per worker, at least 1."""
+
+    def of_order(self) -> dict[str, Any]:
+        """The settings that decide which images make which batch, as against where from and how fast."""
+        speed = {"uri", "on_corrupt", "decode_threads", "read_threads", "read_ahead_mib", "ready_batches"}
+        return self.model_dump(mode="json", exclude=speed)
 
     @field_validator("uri")
     @classmethod
@@ -45,6 +61,13 @@ class DataSettings(BaseModel):
         except DataError as error:
             raise ValueError(str(error)) from None
         return uri
+
+    @field_validator("domains")
+    @classmethod
+    def _each_once(cls, domains: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if domains and len(set(domains)) < len(domains):
+            raise ValueError(f"a domain is named twice: {', '.join(domains)}")
+        return domains
 
     @field_validator("global_batch")
     @classmethod

@@ -25,7 +25,6 @@ class Stream(IntEnum):
     CHUNKS = 0
     WINDOW = 1
     PAIRS = 2
-    AUGMENT = 3
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
@@ -54,21 +53,32 @@ class DomainOrder:
         full, rest = divmod(self.samples, self.batch)
         return full + (1 if rest and self.tail == "pad" else 0)
 
-    @property
-    def windows_per_epoch(self) -> int:
-        """Windows of a lane in one epoch; the last may be shorter."""
-        return -(-self.steps_per_epoch // self.window)
+    def windows_per_epoch(self, lane: int) -> int:
+        """Windows of a lane in one epoch; the first and the last may be shorter than W."""
+        return -(-(self.steps_per_epoch + self._shift(lane)) // self.window)
+
+    def window_at(self, lane: int, position: int) -> tuple[int, int]:
+        """The window that holds the ``position``-th sample of ``lane`` in an epoch, and its place in there."""
+        window = (position + self._shift(lane)) // self.window
+        return window, position - self._first_position(lane, window)
 
     def lane_window(self, epoch: int, lane: int, window: int) -> Indices:
-        """What ``lane`` gives to the batches from window * W up to (window + 1) * W of an epoch, in order."""
+        """The samples of one window of ``lane``, in the order in which they go into batches."""
         start = lane * self.steps_per_epoch
-        first = window * self.window
-        last = min(first + self.window, self.steps_per_epoch)
+        first = self._first_position(lane, window)
+        last = min(self._first_position(lane, window + 1), self.steps_per_epoch)
         positions = np.arange(start + first, start + last) % self.samples
         begin, sample = chunk_layout(self.seed, self.domain, epoch, self.samples, self.chunk)
         chunks = np.searchsorted(begin, positions, side="right") - 1
         indices = sample[chunks] + positions - begin[chunks]
         return generator(self.seed, Stream.WINDOW, self.domain, epoch, lane, window).permutation(indices)
+
+    def _shift(self, lane: int) -> int:
+        # Lanes turn to their next window at different steps, so that reading is spread over all steps.
+        return lane * self.window // self.batch
+
+    def _first_position(self, lane: int, window: int) -> int:
+        return max(window * self.window - self._shift(lane), 0)
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +98,10 @@ def chunk_layout(seed: int, domain: int, epoch: int, samples: int, chunk: int) -
 
 @dataclass(frozen=True)
 class PairOrder:
-    """Which two domains make a step: rounds of all pairs of domains, each round in an order of its own."""
+    """Which two domains make a step: rounds of all pairs of domains, each round in an order of its own.
+
+    One domain alone makes every step.
+    """
 
     seed: int
     domains: int
@@ -98,13 +111,15 @@ class PairOrder:
         """Pairs of domains."""
         return self.domains * (self.domains - 1) // 2
 
-    def at(self, step: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    def at(self, step: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The two domains of a step, lower first, and how many batches of each the steps before have used."""
+        if self.domains == 1:
+            return (0,), (step,)
         turn, place = divmod(step, self.steps_per_round)
         pairs = pair_round(self.seed, self.domains, turn)
         now = pairs[place]
         used = [turn * (self.domains - 1) + sum(domain in pair for pair in pairs[:place]) for domain in now]
-        return now, (used[0], used[1])
+        return now, tuple(used)
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_shards.augment import CentreWindow
 from data_shards.manifest import Manifest
-from data_shards.reader import SplitReader, decode
+from data_shards.reader import SplitReader
 from data_shards.store import open_store
 
 SAMPLES_PER_READ = 256
@@ -35,16 +35,13 @@ def read_split(
     ``crop`` cuts the central square of that side.
     """
     store = open_store(uri)
-    reader = SplitReader(store, Manifest.read(store).shards(domain, split))
+    reader = SplitReader(store, Manifest.read(store).split(domain, split))
     window = CentreWindow(crop)
     count = len(reader) if limit is None else min(limit, len(reader))
     for start in range(0, count, SAMPLES_PER_READ):
-        indices = range(start, min(start + SAMPLES_PER_READ, count))
-        for index, data in zip(indices, reader.images(indices), strict=True):
-            image_HWC = decode(data, reader.describe(index))
+        last = min(start + SAMPLES_PER_READ, count) - 1
+        for index, (key, data, meta) in enumerate(reader.records(start, last), start):
+            image_HWC = reader.pixels(index, data)
             height, width, _ = image_HWC.shape
-            part = np.ascontiguousarray(window(0, 0, index, height, width).cut(image_HWC).transpose(2, 0, 1))
-            shard, place = reader.locate(index)
-            # Pillow's array may be read-only; a tensor must own memory that it may write to.
-            image = torch.from_numpy(part if part.flags.writeable else part.copy())
-            yield Sample(shard.key[place], image, reader.meta(index))
+            part = window(0, 0, index, height, width).cut(image_HWC).transpose(2, 0, 1)
+            yield Sample(key, torch.from_numpy(np.ascontiguousarray(part)), meta)

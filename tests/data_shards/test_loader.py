@@ -5,14 +5,19 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from data_shards.config import DataSettings
 from data_shards.errors import DataError
+from data_shards.index import SampleIndex
 from data_shards.loader import Loader
+from data_shards.manifest import Manifest
+from data_shards.reader import SplitReader
 from data_shards.samples import read_split
+from data_shards.store import open_store
 
 Batch = dict[str, Tensor]
 Made = Callable[..., str]
@@ -99,10 +104,11 @@ def test_resuming_is_skipping(make: Made, start: int) -> None:
 
 def test_threads_and_the_size_of_shards_do_not_change_the_batches(make: Made) -> None:
     many, one = make({"a": 45, "b": 38}), make({"a": 45, "b": 38}, "one", 10**9)
-    assert len(list(Path(many, "a").glob("train-*"))) > 2
-    assert len(list(Path(one, "a").glob("train-*"))) == 1
-    plain = take(settings(many, decode_threads=1, read_ahead=1), 25)
-    assert same(plain, take(settings(one, decode_threads=5, read_ahead=9), 25))
+    assert len(list(Path(many, "a").glob("train-*.tar"))) > 2
+    assert len(list(Path(one, "a").glob("train-*.tar"))) == 1
+    slow = {"decode_threads": 1, "read_threads": 1, "read_ahead_mib": 1e-6, "ready_batches": 1}
+    fast = {"decode_threads": 5, "read_threads": 9, "read_ahead_mib": 10, "ready_batches": 9}
+    assert same(take(settings(many, **slow), 25), take(settings(one, **fast), 25))
 
 
 def test_pairs_of_three_domains_come_equally_often(make: Made) -> None:
@@ -188,20 +194,90 @@ def test_a_stream_ends_without_threads(make: Made) -> None:
 def test_a_fault_found_in_a_thread_surfaces_at_its_step(make: Made) -> None:
     uri = make({"a": 24, "b": 24})
     loader = Loader(settings(uri), seed=0)
-    for shard in Path(uri, "b").glob("train-*"):
+    for shard in Path(uri, "b").glob("train-*.tar"):
         shard.write_bytes(bytes(shard.stat().st_size))
     before = set(threading.enumerate())
-    with pytest.raises(DataError, match=r"b/train-\d+\.tar changed after it was built: sample"):
+    with pytest.raises(DataError, match=r"of \S+/b/train-\S+\.tar changed after it was built"):
         next(loader.batches())
     assert set(threading.enumerate()) == before
+
+
+def corrupt(uri: str, domain: str, *indices: int) -> None:
+    """Flip a bit of these samples of the training split."""
+    store = open_store(uri)
+    split = Manifest.read(store).split(domain, "train")
+    reader = SplitReader(store, split)
+    (offset,) = SampleIndex(store, split).numbers("data_offset")
+    for index in indices:
+        path = Path(uri, reader.shard_of(index).path)
+        data = bytearray(path.read_bytes())
+        data[int(offset[index]) + 60] ^= 16
+        path.write_bytes(data)
+
+
+def test_a_corrupt_sample_stops_the_stream_and_is_named(make: Made) -> None:
+    uri = make({"a": 24, "b": 24})
+    corrupt(uri, "b", 5)
+    loader = Loader(settings(uri), seed=0)
+    with pytest.raises(DataError, match=r"sample 00000005 of .*/b/train-\S+\.tar changed after it was built"):
+        list(islice(loader.batches(), 6))
+    loader.close()
+
+
+def test_another_sample_takes_the_place_of_a_corrupt_one(
+    make: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = make({"a": 24, "b": 24})
+    whole = take(settings(uri, crop=None, flip=False), 12)
+    originals = [sample.image for sample in read_split(uri, "train", "b")]
+    corrupt(uri, "b", 5, 6, 23)
+    data = settings(uri, crop=None, flip=False, on_corrupt="substitute")
+    replaced = take(data, 12)
+    assert same(replaced, take(data, 12, ranks=2))
+    takes_the_place = {5: 7, 6: 7, 23: 0}
+    for before, after in zip(whole, replaced, strict=True):
+        assert torch.equal(before["image"][:4], after["image"][:4])
+        for slot in range(4, 8):
+            shown = takes_the_place.get(int(before["index"][slot]), int(before["index"][slot]))
+            assert int(after["index"][slot]) == shown
+            assert torch.equal(after["image"][slot], originals[shown])
+    loader = Loader(data, seed=0)
+    list(islice(loader.batches(), 12))
+    caplog.clear()
+    assert loader.stats().substituted >= 2 * 4  # two epochs; to replace sample 5, sample 6 was tried as well
+    loader.close()
+
+
+def test_stats_count_what_was_given_and_read(make: Made) -> None:
+    uri = make({"a": 24, "b": 24})
+    loader = Loader(settings(uri, read_ahead_mib=1e-6), seed=0)
+    assert loader.stats().samples_per_second == 0
+    list(islice(loader.batches(), 6))
+    stats = loader.stats()
+    loader.close()
+    store = open_store(uri)
+    manifest = Manifest.read(store)
+    epoch = sum(
+        SplitReader(store, manifest.split(domain, "train")).stored_bytes(np.arange(24)) for domain in "ab"
+    )
+    assert stats.samples == 48
+    assert epoch <= stats.bytes <= 2 * epoch
+    assert 0 < stats.waited <= stats.seconds
+    assert stats.samples_per_second == pytest.approx(48 / stats.seconds)
+    assert stats.substituted == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "split", "world_size", "message"),
     [
-        ({}, "train", 3, "3 workers cannot share a global batch of 8: half of it, 4"),
+        ({}, "train", 3, "3 workers cannot share a global batch of 8: the 4 images"),
         ({}, "val", 1, "domain 'a' has no split 'val'; it has test, train"),
-        ({"global_batch": 20}, "test", 1, "has 5 samples in split 'test', fewer than half of the global"),
+        (
+            {"global_batch": 20},
+            "test",
+            1,
+            "has 5 samples in split 'test', fewer than its share of the global",
+        ),
         ({"crop": 13}, "train", 1, "images of 12 pixels, too small for data.crop=13"),
     ],
 )
@@ -215,9 +291,26 @@ def test_impossible_batches_are_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_one_domain_is_not_enough(make: Made) -> None:
-    with pytest.raises(DataError, match="one domain only"):
-        Loader(settings(make({"a": 24})), seed=0)
+def test_one_domain_fills_the_whole_batch(make: Made) -> None:
+    uri = make({"a": 24, "b": 40})
+    data = settings(uri, domains=["b"])
+    loader = Loader(data, seed=0)
+    assert loader.domains == ("b",)
+    assert loader.steps_per_epoch == 5
+    loader.close()
+    batches = take(data, 5)
+    assert sorted(int(i) for batch in batches for i in batch["index"]) == list(range(40))
+    assert batches[0]["domain"].tolist() == [0] * 8
+    shared = [list(islice(Loader(data, seed=0, rank=rank, world_size=4).batches(), 5)) for rank in range(4)]
+    for step, batch in enumerate(batches):
+        assert torch.equal(torch.cat([part[step]["image"] for part in shared]), batch["image"])
+
+
+def test_domains_are_chosen_and_ordered_by_name(make: Made) -> None:
+    uri = make({"a": 24, "b": 24, "c": 24})
+    assert Loader(settings(uri, domains=["c", "a"]), seed=0).domains == ("c", "a")
+    with pytest.raises(DataError, match="no domain 'z' in the data set; it has a, b, c"):
+        Loader(settings(uri, domains=["a", "z"]), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +318,12 @@ def test_one_domain_is_not_enough(make: Made) -> None:
     [
         ({"global_batch": 7}, "7 is odd"),
         ({"global_batch": 0}, "greater than or equal to 2"),
-        ({"uri": "s3://bucket/digits"}, "only folders of this machine"),
+        ({"uri": "gs://bucket/digits"}, "neither a folder nor s3://"),
+        ({"uri": "s3://"}, "names no bucket"),
+        ({"uri": "s3://bucket/digits?region=x"}, "only .anonymous=true"),
         ({"prefetch": 3}, "Extra inputs"),
+        ({"domains": ["a", "a"]}, "named twice"),
+        ({"domains": []}, "at least 1"),
         ({"tail": "keep"}, "'drop' or 'pad'"),
     ],
 )

@@ -1,5 +1,7 @@
 """The order of samples: exactly once, in chunks, and a pure function of its key."""
 
+import subprocess
+import sys
 from collections import Counter
 from itertools import combinations
 from typing import Literal
@@ -30,7 +32,7 @@ orders = st.builds(
 
 
 def lane_samples(order: DomainOrder, epoch: int, lane: int) -> list[int]:
-    windows = [order.lane_window(epoch, lane, window) for window in range(order.windows_per_epoch)]
+    windows = [order.lane_window(epoch, lane, window) for window in range(order.windows_per_epoch(lane))]
     return np.concatenate(windows).tolist() if windows else []
 
 
@@ -54,14 +56,32 @@ def test_an_epoch_shows_every_sample_once(order: DomainOrder, epoch: int) -> Non
 def test_a_window_is_read_in_few_runs_of_neighbours(
     order: DomainOrder, epoch: int, data: st.DataObject
 ) -> None:
-    if order.windows_per_epoch == 0:
+    if order.steps_per_epoch == 0:
         return
     lane = data.draw(st.integers(0, order.batch - 1))
-    window = data.draw(st.integers(0, order.windows_per_epoch - 1))
+    window = data.draw(st.integers(0, order.windows_per_epoch(lane) - 1))
     ascending = np.unique(order.lane_window(epoch, lane, window))
     runs = 1 + int(np.sum(np.diff(ascending) != 1))
     # Chunks of the window, one cut at either end, the two short chunks of the phase, one wrap of "pad".
     assert runs <= order.window // order.chunk + 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(order=orders, epoch=st.integers(0, 100))
+def test_a_position_is_found_in_its_window(order: DomainOrder, epoch: int) -> None:
+    for lane in range(order.batch):
+        found = []
+        for position in range(order.steps_per_epoch):
+            window, place = order.window_at(lane, position)
+            found.append(int(order.lane_window(epoch, lane, window)[place]))
+        assert found == lane_samples(order, epoch, lane)
+
+
+def test_lanes_turn_to_their_next_window_at_different_steps() -> None:
+    # 32 lanes with windows of 128 samples: eight of them or so turn in any 32 steps, never all at once.
+    order = DomainOrder(0, 0, 100_000, 32, 32, 128, "drop")
+    turning = [sum(order.window_at(lane, step)[1] == 0 for lane in range(32)) for step in range(1, 1000)]
+    assert max(turning) == 1
 
 
 def test_epochs_seeds_and_domains_differ() -> None:
@@ -81,6 +101,27 @@ def test_a_batch_mixes_the_whole_data_set(tail: Literal["drop", "pad"]) -> None:
     lanes = np.array([lane_samples(order, 0, lane) for lane in range(16)])
     spans = lanes.max(axis=0) - lanes.min(axis=0)
     assert spans.mean() > 8_000
+
+
+@pytest.mark.parametrize("resume_at", [0, 10**6])
+def test_ten_million_samples_begin_at_any_step_at_once(resume_at: int) -> None:
+    # In a process of its own: the memory of this one says nothing.
+    code = f"""
+import resource, time
+from data_shards.order import DomainOrder, PairOrder
+began = time.process_time()
+used = PairOrder(0, 2).at({resume_at})[1][0]
+order = DomainOrder(0, 0, 10_000_000, 32, 32, 128, "drop")
+epoch, position = divmod(used, order.steps_per_epoch)
+for lane in range(32):
+    window, place = order.window_at(lane, position)
+    assert len(order.lane_window(epoch, lane, window)[place:]) > 0
+print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    cpu_seconds, mebibytes = map(float, said.split())
+    assert cpu_seconds < 0.5
+    assert mebibytes < 600
 
 
 def test_streams_of_random_numbers_do_not_meet() -> None:
