@@ -52,7 +52,7 @@ sample_app = typer.Typer(no_args_is_help=True, help="Make a small data set out o
 app.add_typer(sample_app, name="sample")
 
 Out = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix to fill.", show_default=False)]
-Uri = Annotated[str, typer.Argument(help="Folder of a data set.", show_default=False)]
+Uri = Annotated[str, typer.Argument(help="Folder or s3://bucket/prefix of a data set.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the data set that OUT holds.")]
 
 
@@ -209,8 +209,11 @@ def fetch_command(
         Path | None, typer.Argument(help="Folder to make; default: datasets/NAME.", show_default=False)
     ] = None,
     base_url: Annotated[
-        str, typer.Option(envvar="DATA_SHARDS_FETCH_URL", help="Where NAME.zip lies.")
-    ] = "http://efrosgans.eecs.berkeley.edu/cyclegan/datasets",
+        str | None,
+        typer.Option(
+            envvar="DATA_SHARDS_FETCH_URL", help="Where NAME.zip lies; default: the server of CycleGAN."
+        ),
+    ] = None,
     sha256: Annotated[
         str | None, typer.Option(help="Digest of NAME.zip, for archives that are not among the known ones.")
     ] = None,
@@ -222,9 +225,9 @@ def fetch_command(
     """
     import shlex
 
-    from data_shards.fetch import fetch, find
+    from data_shards.fetch import BASE_URL, fetch, find
 
-    remote = find(name, base_url, sha256)
+    remote = find(name, base_url or BASE_URL, sha256)
     dest = dest or Path("datasets", name)
     clean_up_when_terminated()
     with byte_progress() as bars:

@@ -1,287 +1,182 @@
-"""From images to shards: resize, encode, pack into WebDataset tars, write the manifest.
+"""From images to a data set: shards, an index of them, and last the manifest.
 
-The same images give the same bytes and the same digest (with the same version of Pillow). A data set appears
-whole or not at all: it is built in a hidden sibling folder, which is renamed at the end.
+The same images give the same shards under the same names (with the same version of Pillow), in one process or
+in many. Whatever ends a build, the same call goes on from where it was: finished shards leave a record in
+``.building/`` (`data_shards.units`). Until the manifest is written nobody sees anything of it, and a data set
+that it replaces stays readable.
 """
 
+import fcntl
 import hashlib
-import io
-import json
 import logging
-import os
 import shutil
-import tarfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from data_shards.errors import DataError, Missing
+from data_shards.manifest import FILE_NAME, Manifest, Skip
+from data_shards.publish import are_there, publish, recorded, tidy
+from data_shards.sources import BuildOptions, SourceImage
+from data_shards.store import WORKSPACE, LocalStore, Store, open_store
+from data_shards.units import Unit, in_shard_order, plan, refusal
+from data_shards.workers import Job, build_units
 
-from data_shards.ahead import in_order
-from data_shards.errors import DataError
-from data_shards.manifest import FILE_NAME, Manifest, Shard
+__all__ = ["BuildOptions", "SourceImage", "build"]
 
 logger = logging.getLogger(__name__)
 
-Encoding = Literal["auto", "png", "jpg"]
-LOSSLESS_UP_TO = 64  # pixels; JPEG saves little on smaller images and its blocks would show in them
+MARKER = f"{WORKSPACE}/build"  # says that what lies around it is a data set to be
+SHOWN = 5  # skipped files that are named at the end
 
 
-@dataclass(frozen=True)
-class SourceImage:
-    """An image on its way into a data set."""
-
-    domain: str
-    split: str
-    name: str
-    """Name of origin, unique within domain and split; kept in the metadata."""
-    image: Path | Image.Image
-    meta: Mapping[str, object] = field(default_factory=dict)
-    """What else the metadata of the sample shall say, such as ``label``."""
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How images are stored."""
-
-    resize: int | None = None
-    """Short side in pixels to which images are resized (bicubic, antialiased), or None to keep their size."""
-    encoding: Encoding = "auto"
-    """File format in the shards; ``auto`` is PNG for images of at most 64 pixels, JPEG above."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
-    shard_bytes: int = 128 * 2**20
-    """A shard is closed once it has grown to this many bytes."""
-    skip_bad: bool = False
-    """Leave out images that cannot be read, instead of stopping at the first."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An image as it goes into a tar."""
-
-    data: bytes
-    extension: str
-    width: int
-    height: int
+def _nobody(done: int, total: int) -> None:
+    pass
 
 
 def build(
     images: Iterable[SourceImage],
-    out: Path,
+    dest: str | Path,
     options: BuildOptions | None = None,
     *,
+    source: str | Path | None = None,
+    skipped: Sequence[Skip] = (),
     overwrite: bool = False,
-    watch: Callable[[Sequence[SourceImage]], Iterable[SourceImage]] = iter,
+    processes: int = 1,
+    watch: Callable[[int, int], None] = _nobody,
 ) -> Manifest:
-    """Write ``images`` as a data set at ``out`` and return its manifest; ``watch`` sees each when it is done.
+    """Make ``images`` a data set at ``dest``, a folder or ``s3://bucket/prefix``, and return its manifest.
 
-    Within a split, samples lie in the order of a hash of their names, so that neighbours in a shard have
-    nothing in common, whatever the order of the files was.
+    Images that are files lie in ``source``; ``skipped`` is what it holds besides. ``watch`` hears (images done,
+    all images) from time to time. Nothing is done where ``dest`` is that data set already; another one there is
+    replaced only if ``overwrite``.
     """
-    try:
-        out = out.resolve()
-        _check_destination(out, overwrite)
-        unfinished = out.with_name(f".{out.name}.building-{os.getpid()}")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        try:
-            by_hash = sorted(images, key=lambda one: (one.domain, one.split, name_hash(one.name), one.name))
-            manifest = _write(by_hash, unfinished, options or BuildOptions(), watch)
-            _put_in_place(unfinished, out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
+    options = options or BuildOptions()
+    with closing(open_store(str(dest))) as store:
+        units = list(plan(in_shard_order(images), options))
+        identity = _identity(units, skipped)
+        manifest = _present(store, identity, overwrite=overwrite)
+        if manifest is None:
+            job = Job(None if source is None else str(source), str(dest), options)
+            with _kept_if_any(store), _alone(store):
+                store.put(MARKER, b"")
+                _build_missing(job, store, units, processes, watch)
+                manifest = publish(store, units, load_size=options.resize, source=identity, skipped=skipped)
+        elif options.strict and (unusable := set(manifest.skipped) - set(skipped)):
+            first = min(unusable, key=lambda skip: skip.path)
+            raise refusal(first.path, first.reason)
+        tidy(store, manifest)
+    _summarise(manifest.skipped)
     return manifest
 
 
-def name_hash(name: str) -> bytes:
-    """A fixed pseudo-random key of a name, the same on every machine."""
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+def _identity(units: Sequence[Unit], skipped: Sequence[Skip]) -> str:
+    parts = [*(unit.key for unit in units), *(f"{skip.path!r} {skip.reason}" for skip in skipped)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _check_destination(out: Path, overwrite: bool) -> None:
-    nearest = next(parent for parent in out.parents if parent.exists())
-    if not nearest.is_dir():
-        raise DataError(f"cannot write {out}: {nearest} is not a folder")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / FILE_NAME).is_file():
-        raise DataError(f"{out} exists and is not a data set: choose another place")
+def _present(store: Store, identity: str, *, overwrite: bool) -> Manifest | None:
+    """The manifest of the data set to make, if it is there and whole; refuses a place that is taken."""
+    try:
+        store.head(FILE_NAME)
+    except Missing:
+        _check_free(store)
+        return None
+    try:
+        manifest = Manifest.read(store)
+    except DataError as error:
+        if overwrite:
+            return None
+        raise DataError(f"{error}, with --overwrite") from None
+    if manifest.source == identity:
+        return manifest if are_there(store, manifest.files()) else None
     if not overwrite:
-        raise DataError(f"{out} already holds a data set: give --overwrite to replace it")
+        raise DataError(
+            f"{store.uri} already holds a data set, of other images or options: give --overwrite to replace it"
+        )
+    return None
 
 
-def _put_in_place(unfinished: Path, out: Path) -> None:
-    if out.is_dir():
-        replaced = unfinished.with_name(unfinished.name.replace("building", "replaced"))
-        out.rename(replaced)
-        unfinished.rename(out)
-        shutil.rmtree(replaced)
-    else:
-        unfinished.rename(out)
-
-
-def _write(
-    images: Sequence[SourceImage],
-    folder: Path,
-    options: BuildOptions,
-    watch: Callable[[Sequence[SourceImage]], Iterable[SourceImage]],
-) -> Manifest:
-    domains: dict[str, dict[str, tuple[Shard, ...]]] = {}
-
-    def encode_or_explain(image: SourceImage) -> Encoded | DataError:
-        try:
-            return encode(image, options)
-        except DataError as error:
-            return error
-
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        encoded = in_order(pool, encode_or_explain, images, ahead=2 * threads)
-        try:
-            for (domain, split), group in groupby(
-                zip(watch(images), encoded, strict=True), key=lambda pair: (pair[0].domain, pair[0].split)
-            ):
-                writer = ShardWriter(folder, domain, split, options.shard_bytes)
-                for image, result in group:
-                    if isinstance(result, Encoded):
-                        writer.add(result, {"name": image.name, **image.meta})
-                    elif options.skip_bad:
-                        logger.warning("left out: %s", result)
-                    else:
-                        raise DataError(f"{result}; repair it, remove it or give --skip-bad")
-                if not (shards := writer.close()):
-                    raise DataError(f"no readable image in split {split!r} of domain {domain!r}")
-                domains.setdefault(domain, {})[split] = shards
-        finally:
-            encoded.close()
-    manifest = Manifest(load_size=options.resize, domains=domains)
-    manifest.write(folder)
-    return manifest
-
-
-def encode(source: SourceImage, options: BuildOptions) -> Encoded:
-    """The image upright, in RGB, at load size. A file that is already so is taken over byte for byte."""
+def _check_free(store: Store) -> None:
+    """Refuse a place with files that are none of ours; an unfinished build is."""
+    foreign = False
     try:
-        if isinstance(source.image, Path):
-            original = source.image.read_bytes()
-            image: Image.Image = Image.open(io.BytesIO(original))
-            kind = image.format
-            image.load()
-        else:
-            original, image, kind = b"", source.image, None
-        upright = ImageOps.exif_transpose(image)
-        resized = resize_short_side(to_rgb(upright), options.resize)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow reports broken files by all of these; SyntaxError is its word for a broken PNG.
-        reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DataError(f"cannot use {source.image}: {reason}") from None
-    width, height = resized.size
-    encoding = options.encoding
-    if encoding == "auto":
-        encoding = "png" if min(width, height) <= LOSSLESS_UP_TO else "jpg"
-    untouched = resized.size == image.size and image.mode == "RGB" and "transparency" not in image.info
-    upright_already = image.getexif().get(0x0112, 1) == 1
-    same_kind = kind == "JPEG" if encoding == "jpg" else kind == "PNG"
-    if (
-        untouched
-        and upright_already
-        and (same_kind or (options.encoding == "auto" and kind in ("JPEG", "PNG")))
-    ):
-        return Encoded(original, "jpg" if kind == "JPEG" else "png", width, height)
-    buffer = io.BytesIO()
-    if encoding == "png":
-        resized.save(buffer, "PNG", optimize=False, compress_level=6)
-    else:
-        resized.save(buffer, "JPEG", quality=options.quality, subsampling=0)
-    return Encoded(buffer.getvalue(), encoding, width, height)
+        for entry in store.list():
+            if entry.path == MARKER:
+                return
+            foreign = foreign or not entry.path.startswith(f"{WORKSPACE}/")
+    except Missing:
+        return
+    if foreign:
+        raise DataError(f"{store.uri} exists and is not a data set: choose another place")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Three channels of 8 bits; 16-bit grey is scaled, not clipped; transparency is laid over white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+def _build_missing(
+    job: Job, store: Store, units: Sequence[Unit], processes: int, watch: Callable[[int, int], None]
+) -> None:
+    """Build the units that have no record yet."""
+    total = sum(len(unit.images) for unit in units)
+    finished = recorded(store, units, strict=job.options.strict)
+    missing = [unit for unit in units if unit.key not in finished]
+    done = total - sum(len(unit.images) for unit in missing)
+    watch(done, total)
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        watch(done, total)
+
+    build_units(job, missing, min(processes, len(missing)), advance)
 
 
-def resize_short_side(image: Image.Image, side: int | None) -> Image.Image:
-    """Scale to a short side of ``side`` pixels (bicubic; Pillow filters antialiased when it shrinks)."""
-    if side is None or min(image.size) == side:
-        return image
-    scale = side / min(image.size)
-    width, height = (side if edge == min(image.size) else round(edge * scale) for edge in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+@contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Keep other builds of this machine out of ``store``."""
+    try:
+        store.workspace.mkdir(parents=True, exist_ok=True)
+        with (store.workspace / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another build into {store.uri} is under way: wait for it or stop it"
+                ) from None
+            for left_over in store.workspace.glob("*.tar"):
+                left_over.unlink(missing_ok=True)
+            yield
+    except OSError as error:
+        raise DataError(f"cannot write {store.workspace}: {error.strerror or error}") from None
 
 
-class ShardWriter:
-    """Packs the samples of one split of one domain into tars of deterministic bytes."""
+@contextmanager
+def _kept_if_any(store: Store) -> Iterator[None]:
+    """Say of a build that ends early that it can go on; leave no trace of one that has finished nothing."""
+    root = Path(store.uri) if isinstance(store, LocalStore) else None
+    existed = root is None or root.exists()
+    try:
+        yield
+    except BaseException as error:
+        if root is not None and not _has_made_anything(root):
+            shutil.rmtree(root / WORKSPACE, ignore_errors=True)
+            if not existed:
+                with suppress(OSError):
+                    root.rmdir()
+            raise
+        advice = "what is finished is kept: the same command goes on from there"
+        if isinstance(error, DataError):
+            raise DataError(f"{error} ({advice})") from None
+        logger.warning(advice)
+        raise
 
-    def __init__(self, folder: Path, domain: str, split: str, shard_bytes: int) -> None:
-        self._folder, self._domain, self._split, self._shard_bytes = folder, domain, split, shard_bytes
-        self._shards: list[Shard] = []
-        self._rows: list[tuple[str, int, int, int, int, int, int, int]] = []
-        self._count = 0
-        self._tar: tarfile.TarFile | None = None
 
-    def add(self, image: Encoded, meta: Mapping[str, object]) -> None:
-        """Append one sample: its image, then its metadata as JSON."""
-        if self._tar is None:
-            path = self._folder / self._path()
-            path.parent.mkdir(exist_ok=True)
-            self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        key = f"{self._count:08d}"
-        self._count += 1
-        text = json.dumps(meta, sort_keys=True, ensure_ascii=True).encode()
-        data_offset = self._member(f"{key}.{image.extension}", image.data)
-        meta_offset = self._member(f"{key}.json", text)
-        row = (key, data_offset, len(image.data), zlib.crc32(image.data), meta_offset, len(text))
-        self._rows.append((*row, image.width, image.height))
-        if self._tar.offset >= self._shard_bytes:
-            self._finish_shard()
+def _has_made_anything(root: Path) -> bool:
+    published = (root / FILE_NAME).exists()
+    shards = not published and any(path.name != WORKSPACE for path in root.glob("*"))
+    return shards or any((root / WORKSPACE).glob("*.json"))
 
-    def close(self) -> tuple[Shard, ...]:
-        """Finish the last tar; the shards written."""
-        if self._tar is not None:
-            self._finish_shard()
-        return tuple(self._shards)
 
-    def _path(self) -> str:
-        return f"{self._domain}/{self._split}-{len(self._shards):05d}.tar"
-
-    def _member(self, name: str, data: bytes) -> int:
-        assert self._tar is not None
-        # TarInfo starts with owner 0 and mtime 0: an integer, so that no PAX header moves the data.
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        info.mode = 0o644
-        data_offset = self._tar.offset + tarfile.BLOCKSIZE
-        self._tar.addfile(info, io.BytesIO(data))
-        return data_offset
-
-    def _finish_shard(self) -> None:
-        assert self._tar is not None
-        self._tar.close()
-        self._tar = None
-        path = self._path()
-        with (self._folder / path).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            length = file.seek(0, os.SEEK_END)
-        names = ("key", "data_offset", "size", "crc32", "meta_offset", "meta_size", "width", "height")
-        columns = dict(zip(names, zip(*self._rows, strict=True), strict=True))
-        shard = {"path": path, "bytes": length, "sha256": sha256, "count": len(self._rows), **columns}
-        self._shards.append(Shard.model_validate(shard))
-        self._rows = []
+def _summarise(skipped: Sequence[Skip]) -> None:
+    if skipped:
+        shown = ", ".join(f"{skip.path} ({skip.reason})" for skip in skipped[:SHOWN])
+        more = ", ..." if len(skipped) > SHOWN else ""
+        logger.warning("skipped %d (all in the manifest): %s%s", len(skipped), shown, more)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_shards.build import SourceImage
 from data_shards.errors import DataError
+from data_shards.sources import SourceImage
 
 SIDE = 32
 TEST_SHARE = 5  # one digit of five is held out

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from PIL import Image
 
 from data_shards.build import BuildOptions, SourceImage, build
 from data_shards.digits import digit_images
+from data_shards.folders import find_images
+from data_shards.manifest import Manifest
+from data_shards.store import LocalStore
 
 Made = Callable[..., str]
 
@@ -31,8 +35,8 @@ def noise_images(counts: dict[str, int]) -> Iterator[SourceImage]:
 def make(tmp_path: Path) -> Made:
     """Builds a data set of noise images, in shards of some samples; returns its place."""
 
-    def made(counts: dict[str, int], name: str = "shards", shard_bytes: int = 20_000) -> str:
-        build(noise_images(counts), tmp_path / name, BuildOptions(shard_bytes=shard_bytes))
+    def made(counts: dict[str, int], name: str = "shards", shard_samples: int = 8) -> str:
+        build(noise_images(counts), tmp_path / name, BuildOptions(shard_samples=shard_samples))
         return str(tmp_path / name)
 
     return made
@@ -57,3 +61,17 @@ def photos(tmp_path: Path) -> Path:
     (source / "trainA" / "Thumbs.db").write_bytes(b"not an image")
     (source / "trainA" / "._0.jpg").write_bytes(b"not an image either")
     return source
+
+
+def build_folder(source: Path, dest: Path, options: BuildOptions | None = None, **more: Any) -> Manifest:
+    """What `python -m data_shards build` does, in this process unless ``processes`` says otherwise."""
+    names = more.pop("names", None)
+    images, skipped = find_images(LocalStore(source), names=names)
+    return build(images, dest, options, source=source, skipped=skipped, **more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` by its path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
