@@ -56,7 +56,7 @@ class UnusableArchive(DataError):
     """An archive that came whole and cannot be unpacked."""
 
 
-def find(name: str, base_url: str = BASE_URL, sha256: str | None = None) -> Remote:
+def find(name: str, base_url: str, sha256: str | None) -> Remote:
     """The archive called ``name``; one that is not ``KNOWN`` needs its digest."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise DataError(f"{name!r} cannot name a data set: use letters, digits, '-', '_' and '.'")

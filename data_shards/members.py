@@ -17,7 +17,7 @@ from data_shards.manifest import File
 from data_shards.reader import decode
 from data_shards.store import Store
 
-PIECE = 8 * 2**20  # bytes read at once
+PIECE = 4 * 2**20  # bytes read at once
 BLOCK = tarfile.BLOCKSIZE
 
 

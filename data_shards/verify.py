@@ -16,6 +16,7 @@ from data_shards.errors import DataError, Missing
 from data_shards.index import COLUMNS, SampleIndex
 from data_shards.manifest import FILE_NAME, File, Manifest, Split
 from data_shards.members import Rows, Tape, member_faults
+from data_shards.reader import READS
 from data_shards.store import WORKSPACE, LocalStore, Store
 
 FILES = 8  # checked at once, so that waiting for S3 does not add up
@@ -79,6 +80,9 @@ def findings(
                 pool, lambda job: _check(store, job, read), _jobs(store, manifest, deep), ahead=FILES
             ):
                 yield from found
+        except KeyboardInterrupt:
+            store.close()  # or the pool would wait for requests that are tried again and again
+            raise
         finally:
             stopped.set()
 
@@ -93,13 +97,13 @@ def notes(store: Store, manifest: Manifest) -> Iterator[str]:
     except DataError as error:
         yield f"what else lies there is unknown: {error}"
         return
-    unfinished = [entry for entry in others if entry.path.startswith(f"{WORKSPACE}/")]
-    if unfinished:
+    strangers = [entry for entry in others if not entry.path.startswith(f"{WORKSPACE}/")]
+    if unfinished := len(others) - len(strangers):
         yield (
-            f"{store.uri}/{WORKSPACE}/ holds {len(unfinished)} files of a build that is under way or was "
+            f"{store.uri}/{WORKSPACE}/ holds {unfinished} files of a build that is under way or was "
             f"interrupted: the same build command uses or removes them"
         )
-    if strangers := [entry for entry in others if entry not in unfinished]:
+    if strangers:
         size = sum(entry.size for entry in strangers) / 2**20
         shown = ", ".join(entry.path for entry in strangers[:3]) + (", ..." if len(strangers) > 3 else "")
         advice = "may be of that build" if unfinished else "may be removed"
@@ -185,10 +189,12 @@ def _check(store: Store, job: _Job, watch: Watch) -> list[Finding]:
         if entry.size != file.bytes:
             return [Fault(f"{where}: {entry.size} bytes instead of {file.bytes}; {REPLACE}")]
         etag = None if isinstance(store, LocalStore) else entry.version
-        # The ETag just seen, so that what is digested is what it names.
-        tape = Tape(store, file, etag, watch)
-        within = list(member_faults(job.rows, file.bytes, tape)) if job.rows else []
-        found = tape.sha256()
+        for _ in range(READS):
+            # The ETag just seen, so that what is digested is what it names.
+            tape = Tape(store, file, etag, watch)
+            within = list(member_faults(job.rows, file.bytes, tape)) if job.rows else []
+            if (found := tape.sha256()) == file.sha256:
+                break
     except Missing:
         return [Fault(f"{where}: it is missing; {REPLACE}")]
     except DataError as error:

@@ -4,7 +4,11 @@ import hashlib
 import io
 import json
 import shutil
+import signal
 import tarfile
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,12 @@ from typer.testing import CliRunner
 from data_shards import members
 from data_shards import verify as verifying
 from data_shards.__main__ import app
+from data_shards.errors import DataError
 from data_shards.index import COLUMNS, SampleIndex, encode_index
 from data_shards.manifest import File, Manifest, Split
 from data_shards.s3 import S3Store
 from data_shards.samples import read_split
-from data_shards.store import LocalStore, Store, open_store
+from data_shards.store import Entry, LocalStore, Store, open_store
 
 from ..s3.server import BUCKET, S3Server
 
@@ -310,6 +315,27 @@ def test_a_manifest_that_leads_elsewhere_is_refused(make: Made) -> None:
     assert "leads out of the data set" in faults[0]
 
 
+def test_ctrl_c_does_not_wait_for_a_store_that_is_away(make: Made) -> None:
+    class Away(LocalStore):
+        closed = threading.Event()
+
+        def head(self, path: str) -> Entry:
+            assert self.closed.wait(30)
+            raise DataError("the store was closed")
+
+        def close(self) -> None:
+            self.closed.set()
+
+    uri = make({"a": 30, "b": 10})
+    manifest = Manifest.read(LocalStore(Path(uri)))
+    main = threading.main_thread().ident
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(verifying.findings(Away(Path(uri)), manifest, deep=False))
+    assert time.monotonic() - began < 20
+
+
 def copied_to_bucket(uri: str, prefix: str) -> str:
     """The address of a copy."""
     target = S3Store(BUCKET, prefix)
@@ -391,3 +417,22 @@ def test_a_bucket_is_verified(make: Made, s3: S3Server) -> None:
     assert f"{remote}/{path}: its SHA-256" in faults[0]
     assert "(CRC-32C)" in faults[1]
     assert f"{remote}/{gone}: it is missing" in faults[2]
+
+
+def test_bits_that_flip_on_the_way_are_no_faults(make: Made) -> None:
+    reads: Counter[str] = Counter()
+
+    class Noisy(LocalStore):
+        def read(
+            self, path: str, start: int = 0, length: int | None = None, *, etag: str | None = None
+        ) -> bytes:
+            data = bytearray(super().read(path, start, length, etag=etag))
+            reads[path] += 1
+            if path.endswith(".tar") and reads[path] <= 2:
+                data[700] ^= 1
+            return bytes(data)
+
+    uri = make({"a": 30, "b": 10})
+    store = Noisy(Path(uri))
+    assert list(verifying.findings(store, Manifest.read(store), deep=True)) == []
+    assert 3 in reads.values()
