@@ -8,8 +8,6 @@ python -m data_shards build datasets/apple2orange data/apple2orange --resize 256
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -21,8 +19,6 @@ from data_shards.errors import DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-    from data_shards.manifest import Manifest
 
 
 class OneLineErrors(typer.core.TyperGroup):
@@ -68,10 +64,34 @@ def digits(
 
     clean_up_when_terminated()
     options = BuildOptions(encoding="png")
-    before = published(out)
-    with progress("digits") as watch:
-        manifest = build(digit_images(seed), out, options, overwrite=overwrite, watch=watch)
-    conclude(out, before, manifest)
+    with Bar("digits") as bar:
+        build(digit_images(seed), out, options, overwrite=overwrite, watch=bar.move)
+    conclude(out, bar)
+
+
+class Spread(StrEnum):
+    """How far the planted modes reach into each other."""
+
+    EASY = "easy"
+    WIDE = "wide"
+
+
+@sample_app.command()
+def modes(
+    out: Out,
+    spread: Annotated[Spread, typer.Option(help="How far the modes reach into each other.")] = Spread.EASY,
+    seed: Annotated[int, typer.Option(min=0, help="Draws shapes and colours.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Coloured shapes in two domains, each with four known modes of colour. 64 x 64 pixels."""
+    from data_shards.build import BuildOptions, build
+    from data_shards.modes import mode_images
+
+    clean_up_when_terminated()
+    images = mode_images(seed, spread.value)
+    with Bar("shapes") as bar:
+        build(images, out, BuildOptions(encoding="png"), overwrite=overwrite, watch=bar.move)
+    conclude(out, bar)
 
 
 @app.command("build")
@@ -117,9 +137,8 @@ def build_command(
     names = dict(renaming.partition("=")[::2] for renaming in rename or ())
     images, skipped = find_images(store, test_fraction=test_fraction, names=names)
     options = BuildOptions(resize, encoding.value, quality, shard_samples, strict)
-    before = published(out)
-    with progress("images") as watch:
-        manifest = build(
+    with Bar("images") as bar:
+        build(
             images,
             out,
             options,
@@ -127,9 +146,9 @@ def build_command(
             skipped=skipped,
             overwrite=overwrite,
             processes=processes or os.cpu_count() or 1,
-            watch=watch,
+            watch=bar.move,
         )
-    conclude(out, before, manifest)
+    conclude(out, bar)
 
 
 @app.command()
@@ -278,20 +297,9 @@ def byte_progress() -> "Progress":
     return rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def published(uri: str) -> "Manifest | None":
-    """The manifest of the data set at ``uri``, if there is one that can be read."""
-    from data_shards.manifest import Manifest
-    from data_shards.store import open_store
-
-    try:
-        return Manifest.read(open_store(uri))
-    except DataError:
-        return None
-
-
-def conclude(uri: str, before: "Manifest | None", manifest: "Manifest") -> None:
+def conclude(uri: str, bar: "Bar") -> None:
     """Say what a build has come to."""
-    if before == manifest:
+    if not bar.moved:
         typer.echo(f"{uri} is up to date")
     stat(uri)
 
@@ -303,22 +311,33 @@ def is_inside(inner: str, outer: str) -> bool:
     return Path(inner).resolve().is_relative_to(Path(outer).resolve())
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with time left on stderr, where stderr is a terminal, that moves when told (done, all)."""
-    from rich import progress as rich
-    from rich.console import Console
+class Bar:
+    """A bar with time left on stderr, where stderr is a terminal."""
 
-    console = Console(stderr=True)
-    columns = (
-        rich.TextColumn(what),
-        rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    moved = False
+    """Whether there was anything to do."""
+
+    def __init__(self, what: str) -> None:
+        from rich import progress as rich
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        parts = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+        columns = (rich.TextColumn(what), *parts)
+        self._bar = rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(what, total=None)
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def move(self, done: int, total: int) -> None:
+        """So many of ``total`` are done."""
+        self.moved = True
+        self._bar.update(self._task, completed=done, total=total)
 
 
 if __name__ == "__main__":

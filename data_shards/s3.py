@@ -58,6 +58,10 @@ TRANSIENT_ERRORS = (
     OSError,
 )
 
+REPLACED = (
+    "the object was replaced after the data set was built, or copied by a tool that changes ETags: run "
+    "`python -m data_shards verify --deep`, and with --update-etags if the content is as it was"
+)
 CAUSES = {
     "NoSuchBucket": "there is no such bucket",
     "NoSuchKey": "there is no such object",
@@ -72,10 +76,8 @@ CAUSES = {
     "PermanentRedirect": "the bucket lies in another region: set AWS_REGION",
     "301": "the bucket lies in another region: set AWS_REGION",
     "AuthorizationHeaderMalformed": "the bucket lies in another region: set AWS_REGION",
-    "PreconditionFailed": "the object was replaced after the data set was built, or copied by a tool that "
-    "changes ETags: run `python -m data_shards verify --deep`",
-    "412": "the object was replaced after the data set was built, or copied by a tool that changes ETags: "
-    "run `python -m data_shards verify --deep`",
+    "PreconditionFailed": REPLACED,
+    "412": REPLACED,
 }
 MISSING = frozenset({"NoSuchBucket", "NoSuchKey", "404"})
 
