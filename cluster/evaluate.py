@@ -86,9 +86,12 @@ def evaluate(folder: Path, limit: int, temperature: float, seed: int) -> Evaluat
         sheets.append(
             translation_sheet(translator, image[:shown], reference[:shown], target, name, temperature)
         )
-        features = {"pixels": lambda x: x} | ({"features": judges[target].features} if judges else {})
-        for space, function in features.items():
-            d = metrics.component_distances(translator, image[:100], target, temperature, function)
+        spaces: dict[str, metrics.PictureDistance] = {"pixels": metrics.PixelDistance()}
+        if judges:
+            seen = metrics.ClassifierFeatures("features", judges[target])
+            spaces["features"] = metrics.PerceptualDistance(seen)
+        for space, distance in spaces.items():
+            d = metrics.component_distances(translator, image[:100], target, temperature, distance)
             distances[f"{name}, {space}"] = asdict(d)
         if judges:
             by_prior = metrics.translate_by_prior(translator, image, target, temperature)

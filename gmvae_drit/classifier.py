@@ -1,6 +1,6 @@
 """A small classifier of labelled images, the judge of whether a translation keeps its content.
 
-Legend: B batch, L classes, F features, H, W image size.
+Legend: B batch, L classes, C channels, H, W image size.
 """
 
 import torch
@@ -13,21 +13,27 @@ class Classifier(nn.Module):
 
     def __init__(self, classes: int, width: int = 32) -> None:
         super().__init__()
+        self.channels = (width, 2 * width, 4 * width)
+        """Channels of each stage."""
         stages: list[nn.Module] = []
-        c_in = 3
-        for c_out, kernel, stride in ((width, 5, 2), (2 * width, 3, 1), (4 * width, 3, 1)):
-            stages += [nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.BatchNorm2d(c_out), nn.ReLU()]
-            if stride == 1:
-                stages.append(nn.MaxPool2d(2))
-            c_in = c_out
+        for c_in, c_out, kernel, stride in (
+            (3, width, 5, 2),
+            (width, 2 * width, 3, 1),
+            (2 * width, 4 * width, 3, 1),
+        ):
+            layers = [nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.BatchNorm2d(c_out), nn.ReLU()]
+            stages.append(nn.Sequential(*layers, *([nn.MaxPool2d(2)] if stride == 1 else [])))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(16 * c_in, classes)
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * width, classes)
         )
 
-    def features(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) to what the second stage sees, (B, F): local colour and shape, before they are abstracted."""
-        out: Tensor = self.stages[:7](image).flatten(1)
+    def activations(self, image: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] to what each stage sees, (B, C, H', W')."""
+        out = []
+        for stage in self.stages:
+            image = stage(image)
+            out.append(image)
         return out
 
     def forward(self, image: Tensor) -> Tensor:

@@ -41,9 +41,10 @@ def test_training_is_a_function_of_its_seed_and_leaves_the_random_state(bars):
         assert torch.equal(p, q)
 
 
-def test_features_are_of_each_image_alone(classifier, bars):
+def test_activations_are_of_each_image_alone(classifier, bars):
     image, _ = bars
     with torch.no_grad():
-        together, alone = classifier.features(image[:4]), classifier.features(image[2:3])
-    assert together.dim() == 2
-    torch.testing.assert_close(together[2:3], alone, rtol=1e-4, atol=1e-5)
+        together, alone = classifier.activations(image[:4]), classifier.activations(image[2:3])
+    assert tuple(x.shape[1] for x in together) == classifier.channels
+    for both, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(both[2:3], one, rtol=1e-4, atol=1e-5)
