@@ -54,7 +54,7 @@ def build(
     options = options or BuildOptions()
     with closing(open_store(str(dest))) as store:
         units = list(plan(in_shard_order(images), options))
-        identity = _identity(units, skipped)
+        identity = hashlib.sha256("\n".join(unit.key for unit in units).encode()).hexdigest()
         manifest = _present(store, identity, overwrite=overwrite)
         if manifest is None:
             job = Job(None if source is None else str(source), str(dest), options)
@@ -62,17 +62,19 @@ def build(
                 store.put(MARKER, b"")
                 _build_missing(job, store, units, processes, watch)
                 manifest = publish(store, units, load_size=options.resize, source=identity, skipped=skipped)
-        elif options.strict and (unusable := set(manifest.skipped) - set(skipped)):
-            first = min(unusable, key=lambda skip: skip.path)
-            raise refusal(first.path, first.reason)
+        elif options.strict:
+            _check_strictly(manifest, units)
         tidy(store, manifest)
     _summarise(manifest.skipped)
     return manifest
 
 
-def _identity(units: Sequence[Unit], skipped: Sequence[Skip]) -> str:
-    parts = [*(unit.key for unit in units), *(f"{skip.path!r} {skip.reason}" for skip in skipped)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _check_strictly(manifest: Manifest, units: Sequence[Unit]) -> None:
+    """Refuse a data set that was built without some of the images."""
+    wanted = {image.origin for unit in units for image in unit.images}
+    for skip in manifest.skipped:
+        if skip.path in wanted:
+            raise refusal(skip.path, skip.reason)
 
 
 def _present(store: Store, identity: str, *, overwrite: bool) -> Manifest | None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def whole_or_missing(dest: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders(tmp_path_factory.mktemp("resume") / "source", 100, 160)
+    return folders(tmp_path_factory.mktemp("resume") / "source", 100, 240)
 
 
 OPTIONS = BuildOptions(resize=100, encoding="png", shard_samples=4)
@@ -101,25 +102,28 @@ WORDS = ("--resize", "100", "--format", "png", "--shard-samples", "4")
 @pytest.mark.slow
 def test_killed_again_and_again(source: Path, tmp_path: Path) -> None:
     build_folder(source, tmp_path / "unbroken", OPTIONS)
+    expected = contents(tmp_path / "unbroken")
     dest = tmp_path / "dest"
     moments = random.Random(20)
     killed = 0
-    for stop in range(STOPS):
+    while killed < STOPS:
         building = Building(source, dest, *WORDS, "--processes", "2")
-        goal = records(dest) + (0 if stop == 0 else moments.randint(1, 4))
+        goal = records(dest) + moments.randint(0, 3)
         while building.process.poll() is None and (records(dest) < goal or not dest.exists()):
             whole_or_missing(dest)
             time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.1))
         building.process.kill()
-        killed += building.wait()[0] == -signal.SIGKILL
-    assert killed >= STOPS - 1
-    assert not whole_or_missing(dest)
-    begun = records(dest)
-    assert begun > 5
+        code, said = building.wait()
+        if code == -signal.SIGKILL:
+            killed += 1
+        else:  # it was faster than we
+            assert code == 0, said
+            assert contents(dest) == expected
+            shutil.rmtree(dest)
     code, said = Building(source, dest, *WORDS, "--processes", "2").wait()
     assert code == 0, said
-    assert contents(dest) == contents(tmp_path / "unbroken")
+    assert contents(dest) == expected
 
 
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
@@ -191,7 +195,9 @@ def test_a_worker_that_the_system_kills(source: Path, tmp_path: Path) -> None:
     building = Building(source, tmp_path / "dest", *WORDS, "--processes", "2")
     while building.process.poll() is None and records(tmp_path / "dest") < 2:
         time.sleep(0.01)
-    os.kill(building.workers()[0], signal.SIGKILL)
+    worker = building.workers()[0]
+    assert b"libtorch" not in Path(f"/proc/{worker}/maps").read_bytes()
+    os.kill(worker, signal.SIGKILL)
     code, said = building.wait()
     assert code == 1
     assert said.count("\n") == 1, said
