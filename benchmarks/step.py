@@ -47,7 +47,7 @@ from cluster.update import GuardedUpdate
 from gmvae_drit import losses, mixture
 from gmvae_drit.config import GmvaeDritSettings, MixtureLossWeights
 from gmvae_drit.model import Batch, Progress
-from gmvae_drit.networks.generator import ConcatGenerator
+from gmvae_drit.networks.concat_generator import ConcatGenerator
 from gmvae_drit.training import TranslationModel
 from gmvae_drit.translator import swap_halves
 

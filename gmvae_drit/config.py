@@ -74,6 +74,8 @@ class GumbelSettings(Settings):
     init_temp: Annotated[float, Field(gt=0)] = 1.0
     """Temperature at epoch 0."""
     min_temp: Annotated[float, Field(gt=0)] = 0.5
+    up_convolutions: Annotated[int, Field(ge=1, le=4)] = 1
+    """Convolution blocks in each up-sampling stage; published 1, the study's double layer is 2."""
     """Lowest temperature."""
     decay_temp_rate: Weight = 0.013862944
     """Decay per epoch; 0 keeps the first temperature."""
@@ -84,9 +86,10 @@ class GumbelSettings(Settings):
 class GeneratorSettings(Settings):
     """Generator G(x | content, z, d)."""
 
-    kind: Literal["concat", "adain"] = "concat"
-    """`concat` appends (z, d) as constant channels: colour and texture only, and its first blocks are shared by all
-    attributes of one content. `adain` modulates every block by (z, d)."""
+    kind: Literal["concat", "adain", "featurewise"] = "concat"
+    """How (z, d) enters. `concat` (DRIT++, published default): as constant channels; colour and texture only, and its
+    first blocks are shared by all attributes of one content. `adain`: modulates every block. `featurewise` (DRIT++'s
+    alternative): 1 x 1 convolutions fuse it into every residual block."""
     residual_blocks: PositiveInt = 4
     """Residual blocks at the lowest resolution."""
     noise_injection: bool = False
@@ -94,9 +97,11 @@ class GeneratorSettings(Settings):
 
     @model_validator(mode="after")
     def _noise_needs_adain(self) -> GeneratorSettings:
-        if self.noise_injection and self.kind == "concat":
+        if self.noise_injection and self.kind != "adain":
             raise ValueError("noise_injection needs kind: adain")
         return self
+    norm: Literal["none", "instance"] = "none"
+    """Normalisation behind every convolution but the last; published none."""
 
 
 class DiscriminatorSettings(Settings):
@@ -104,12 +109,21 @@ class DiscriminatorSettings(Settings):
 
     conditioning: Literal["classify", "select"] = "classify"
     """`classify` judges real or fake and, with a second head, the domain (DRIT++). `select` has one real-or-fake
+    @model_validator(mode="after")
+    def _norm_has_a_place(self) -> DiscriminatorSettings:
+        if self.norm != "none" and self.downsamplings == 1:
+            raise ValueError(f"norm: {self.norm} needs downsamplings >= 2: the last convolution has none")
+        return self
+
     channel per domain and reads that of the image's domain (StarGAN v2)."""
     width: PositiveInt = 64
     """Channels after the first convolution."""
     max_width: PositiveInt = 1024
     """Channels are doubled by each stage, no further than this."""
     downsamplings: Annotated[int, Field(ge=1, le=6)] = 5
+    every: PositiveInt = 1
+    """Steps between two of its updates; E_c learns from it at each step. (The public code gives it three batches to
+    the translator's one; here it never takes a batch away.)"""
     """Stride-2 stages; two to the power of it must not exceed the image size."""
     scales: Annotated[int, Field(ge=1, le=4)] = 1
     """Copies of the discriminator, each seeing the image at half the size of the one before."""
@@ -145,7 +159,10 @@ class LossWeights(Settings):
     content_adversarial: Weight = 1.0
     """Domain confusion of the content code (needs `content_discriminator`)."""
     reconstruction: Weight = 10.0
-    """Self reconstruction G(E_c(x), E_a(x), d), L1."""
+    """Self reconstruction G(E_c(x), E_a(x), d)."""
+    reconstruction_type: Literal["l1", "mse", "bce"] = "l1"
+    """Self reconstruction by absolute error (DRIT++), squared error, or binary cross-entropy of pixels in [0, 1]
+    (GMVAE); all are means over pixels. The cross-cycle is L1 always."""
     cycle: Weight = 10.0
     """Cross-cycle reconstruction, L1."""
     content_norm: Weight = 0.01

@@ -3,6 +3,8 @@
 Legend: B batch, P patches, D domains, Z attribute size.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,3 +50,20 @@ def mode_seeking(image: Tensor, image2: Tensor, z: Tensor, z2: Tensor) -> Tensor
     d_image = (image - image2).abs().flatten(1).mean(1)
     d_z = (z - z2).abs().mean(1)
     return (1 / (d_image / d_z.clamp_min(1e-5) + 1e-5)).mean()
+
+
+def binary_cross_entropy(before_tanh: Tensor, image: Tensor) -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)) with t = (x + 1) / 2, p = (tanh(a) + 1) / 2, mean over pixels.
+
+    p = sigmoid(2 a): taken from a = `before_tanh`, it is finite and has a gradient 2 (p - t) where tanh(a) rounds to
+    -1 or 1, which in half precision is soon. Least for p = t, where it is the entropy of t and not 0.
+    """
+    return F.binary_cross_entropy_with_logits(2 * before_tanh.float(), 0.5 * (image + 1))
+
+
+RECONSTRUCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "l1": lambda image, decoded, before_tanh: F.l1_loss(decoded, image),
+    "mse": lambda image, decoded, before_tanh: F.mse_loss(decoded, image),
+    "bce": lambda image, decoded, before_tanh: binary_cross_entropy(before_tanh, image),
+}
+"""Self reconstruction by the names of its types: of the image, the decoded one, and that before its tanh."""

@@ -87,12 +87,11 @@ class TranslationModel(Model):
 
         terms_d = self._discriminator_terms(nets["discriminator"], image, domain, out, progress)
         update("discriminator", torch.stack(list(terms_d.values())).sum())
-        if "content_discriminator" in nets and self.settings.content_discriminator is not None:
-            terms_d["content_discriminator"] = F.cross_entropy(
-                nets["content_discriminator"](out["content"].detach()), domain
-            )
-            clip_norm = self.settings.content_discriminator.clip_norm
-            update("content_discriminator", terms_d["content_discriminator"], clip_norm)
+        c = self.settings.content_discriminator
+        if c is not None and progress.step % c.every == 0:
+            logits = nets["content_discriminator"](out["content"].detach())
+            terms_d["content_discriminator"] = F.cross_entropy(logits, domain)
+            update("content_discriminator", terms_d["content_discriminator"], c.clip_norm)
 
         # The translator learns through the bare discriminators: DDP would wait for gradients that are not due.
         with _frozen(self.discriminator, self.content_discriminator):
@@ -169,7 +168,9 @@ class TranslationModel(Model):
         """What must come back: the image, its content, the prior draw."""
         w = self.settings.loss
         terms = {
-            "reconstruction": F.l1_loss(out["reconstruction"], image),
+            "reconstruction": losses.RECONSTRUCTIONS[w.reconstruction_type](
+                image, out["reconstruction"], out["reconstruction_before_tanh"]
+            ),
             "cycle": F.l1_loss(out["cycle"], image),
             "content_norm": out["content"].square().mean(),
         } | self.space.regression_terms(out)

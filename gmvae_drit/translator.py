@@ -10,7 +10,7 @@ from torch.func import functional_call
 from gmvae_drit.config import TranslationSettings
 from gmvae_drit.networks.attribute import AttributeEncoder, AttributePosterior
 from gmvae_drit.networks.content import ContentEncoder
-from gmvae_drit.networks.generator import build_generator
+from gmvae_drit.networks.generators import build_generator
 
 
 def swap_halves(x: Tensor) -> Tensor:
@@ -59,7 +59,8 @@ class Translator(nn.Module):
             domains.append(other)
         shared = self.generator.shared(content)
         copies = shared.repeat(len(domains), 1, 1, 1)
-        images = self.generator.render(copies, torch.cat(attributes), torch.cat(domains)).float().split(N)
+        before_tanh = self.generator.before_tanh(copies, torch.cat(attributes), torch.cat(domains))
+        images = before_tanh.tanh().float().split(N)
         reconstruction, by_reference, by_prior = images[:3]
 
         fakes = torch.cat([by_reference, by_prior]) if self.content_reconstruction else by_reference
@@ -79,6 +80,7 @@ class Translator(nn.Module):
             "p_mean": prior_mean,
             "p_logvar": prior_logvar,
             "reconstruction": reconstruction,
+            "reconstruction_before_tanh": before_tanh[:N],
             "by_reference": by_reference,
             "by_prior": by_prior,
             "cycle": cycle,

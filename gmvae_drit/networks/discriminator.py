@@ -28,8 +28,11 @@ class PatchDiscriminator(nn.Module):
         norm = spectral_norm if settings.spectral_norm else lambda module: module
         channels = [3, *(min(settings.width << i, settings.max_width) for i in range(settings.downsamplings))]
         layers: list[nn.Module] = []
-        for c_in, c_out in pairwise(channels):
-            layers += [norm(nn.Conv2d(c_in, c_out, 4, 2, 1)), nn.LeakyReLU(0.2, inplace=True)]
+        for i, (c_in, c_out) in enumerate(pairwise(channels), start=1):
+            layers.append(norm(nn.Conv2d(c_in, c_out, 4, 2, 1)))
+            if settings.norm == "instance" and i < settings.downsamplings:
+                layers.append(nn.InstanceNorm2d(c_out))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers)
         self.select = settings.conditioning == "select"
         self.real_head = norm(nn.Conv2d(channels[-1], domains if self.select else 1, 1))

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -76,6 +78,54 @@ def test_mode_seeking_is_finite_for_equal_images_and_equal_codes():
     assert losses.mode_seeking(image, image + 1, z, z).isfinite()
 
 
+def reconstruction(kind, image, before_tanh):
+    return losses.RECONSTRUCTIONS[kind](image, before_tanh.tanh(), before_tanh)
+
+
+def test_reconstruction_by_hand():
+    """x = 0.5 and -1 (t = 0.75 and 0) against tanh(a) = 0.6 (p = 0.8) for both."""
+    image = torch.tensor([0.5, -1.0]).double()
+    before_tanh = torch.full((2,), 0.6).double().atanh()
+    log = math.log
+    expected = {
+        "l1": (0.1 + 1.6) / 2,
+        "mse": (0.01 + 2.56) / 2,
+        "bce": -(0.75 * log(0.8) + 0.25 * log(0.2) + log(0.2)) / 2,
+    }
+    for kind, value in expected.items():
+        assert float(reconstruction(kind, image, before_tanh)) == pytest.approx(value, rel=1e-6), kind
+
+
+@pytest.mark.usefixtures("double")
+@given(st.integers(0, 10_000))
+def test_bce_is_that_of_torch_on_pixels_from_0_to_1(seed):
+    before_tanh, image = randn(2, 3, 4, 4, seed=seed), randn(2, 3, 4, 4, seed=seed + 1).tanh()
+    expected = F.binary_cross_entropy((before_tanh.tanh() + 1) / 2, (image + 1) / 2)
+    torch.testing.assert_close(reconstruction("bce", image, before_tanh), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bce_is_finite_and_has_its_gradient_where_the_tanh_is_saturated(dtype):
+    """d/da = 2 (p - t), also where tanh(a) is 1 to the last bit and log(1 - p) would be -inf."""
+    before_tanh = torch.tensor([30.0, -30.0, 30.0, 0.5], dtype=dtype, requires_grad=True)
+    image = torch.tensor([-1.0, 1.0, 1.0, 0.0])
+    assert before_tanh.tanh()[:3].abs().eq(1).all()
+    loss = losses.binary_cross_entropy(before_tanh, image)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx((60 + 60 + 0 + 0.813) / 4, rel=1e-3)
+    (gradient,) = torch.autograd.grad(4 * loss, before_tanh)
+    expected = 2 * (torch.tensor([1.0, 0.0, 1.0, 0.7311]) - torch.tensor([0.0, 1.0, 1.0, 0.5]))
+    torch.testing.assert_close(gradient.float(), expected, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["l1", "mse", "bce"])
+def test_reconstruction_is_least_at_the_image_itself(kind):
+    image = torch.rand(2, 3, 4, 4).double() * 1.8 - 0.9
+    least = reconstruction(kind, image, image.atanh())
+    for shift in (-0.2, 0.2):
+        assert reconstruction(kind, image, image.atanh() + shift) > least
+
+
 def halves(loss, *tensors):
     parts = zip(*(t.chunk(2) for t in tensors), strict=True)
     return torch.stack([loss(*part) for part in parts]).mean(), loss(*tensors)
@@ -88,12 +138,13 @@ def halves(loss, *tensors):
         (lambda x: losses.adversarial_fake([x]), (randn(6, 4),)),
         (lambda x, d: losses.domain_classification([x], d), (randn(6, 3), torch.arange(6) % 3)),
         (losses.domain_confusion, (randn(6, 3),)),
+        (losses.binary_cross_entropy, (randn(6, 3, 2, 2), randn(6, 3, 2, 2, seed=1).tanh())),
         (
             losses.mode_seeking,
             (randn(6, 3, 2, 2), randn(6, 3, 2, 2, seed=1), randn(6, 4), randn(6, 4, seed=1)),
         ),
     ],
-    ids=["adversarial_real", "adversarial_fake", "domain_classification", "domain_confusion", "mode_seeking"],
+    ids=["adversarial_real", "adversarial_fake", "classification", "confusion", "bce", "mode_seeking"],
 )
 def test_mean_over_two_halves_is_the_whole(loss, tensors):
     """So that the mean over ranks is the loss of the joined batch."""

@@ -9,7 +9,7 @@ from gmvae_drit.networks.content import ContentDiscriminator, color_jitter
 from gmvae_drit.networks.prior import MixturePrior
 from gmvae_drit.translator import Translator, swap_halves
 
-GENERATORS = pytest.mark.parametrize("kind", ["concat", "adain"])
+GENERATORS = pytest.mark.parametrize("kind", ["concat", "adain", "featurewise"])
 
 
 def translator(domains=2, **changes):
@@ -120,6 +120,18 @@ def test_spectral_norm_bounds_every_convolution():
         assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(
             1, abs=0.05
         )
+
+
+def test_discriminator_norm_follows_every_convolution_but_the_last():
+    plain, normed = (tiny.model(discriminator={"norm": norm}).discriminator for norm in ("none", "instance"))
+    kinds = [type(layer).__name__ for layer in normed.scales[0].layers]
+    assert kinds == [*["Conv2d", "InstanceNorm2d", "LeakyReLU"] * 2, "Conv2d", "LeakyReLU"]
+    assert [type(layer).__name__ for layer in plain.scales[0].layers] == ["Conv2d", "LeakyReLU"] * 3
+    image, domain = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    features = normed.scales[0].layers[:2](image)
+    torch.testing.assert_close(features.mean((2, 3)), torch.zeros(2, 4), atol=1e-5, rtol=0)
+    contrast = [disc(image, domain).real[0] - disc(0.5 * image, domain).real[0] for disc in (plain, normed)]
+    assert contrast[1].abs().max() < 0.2 * contrast[0].abs().max(), "contrast is normalised away"
 
 
 @pytest.mark.parametrize("size", [32, 36, 64, 100, 216])

@@ -8,9 +8,12 @@ from torch.nn import functional as F
 
 from gmvae_drit.errors import ModelError
 from gmvae_drit.model import Progress
-from gmvae_drit.networks.generator import AdaInGenerator, ConcatGenerator
+from gmvae_drit.networks.generators import GENERATORS
 
-VARIANTS = list(itertools.product(["concat", "adain"], ["classify", "select"], [True, False], [1.0, 0.0]))
+VARIANTS = [
+    *itertools.product(["concat", "adain"], ["classify", "select"], [True, False], [1.0, 0.0]),
+    ("featurewise", "classify", True, 1.0),
+]
 BATCHES = [pytest.param((0, 1), 1, id="2 images"), pytest.param((2, 0), 3, id="6 images")]
 
 
@@ -46,7 +49,7 @@ def test_every_parameter_of_every_network_learns(options, domains, half):
 def test_log_names_the_terms_that_are_on(options):
     kind, conditioning, content_discriminator, mode_seeking = options
     model = variant(*options)
-    assert isinstance(model.translator.generator, AdaInGenerator if kind == "adain" else ConcatGenerator)
+    assert type(model.translator.generator) is GENERATORS[kind]
     log, _ = tiny.train(model, tiny.batch())
     assert ("classify_real" in log) == ("classify_fake" in log) == (conditioning == "classify")
     assert ("content_discriminator" in log) == ("content_adversarial" in log) == content_discriminator
@@ -65,6 +68,34 @@ def test_r1_is_lazy():
     assert list(penalties) == [0, 8, 16]
     each, _ = tiny.train(tiny.model(discriminator={"r1_weight": 0.5, "r1_every": 1}), tiny.batch())
     assert penalties[8] == pytest.approx(8 * float(each["r1"]))
+
+
+def test_content_discriminator_is_updated_exactly_every_nth_step():
+    """And the translator learns from every batch, from the content discriminator's verdict as well."""
+    model = tiny.model(content_discriminator={"every": 3})
+    nets, optimizers = model.networks(), model.optimizers()
+    moved = []
+    for step in range(8):
+        before = copy.deepcopy(model.content_discriminator.state_dict())
+        update = tiny.Update(nets, optimizers)
+        log = model.train_step(nets, tiny.batch(seed=step), update, Progress(step, 100, 0.0))
+        after = model.content_discriminator.state_dict()
+        changed = any(not torch.equal(before[name], x) for name, x in after.items())
+        assert changed == ("content_discriminator" in update.order) == ("content_discriminator" in log)
+        assert {"discriminator", "translator"} <= set(update.order)
+        assert "content_adversarial" in log
+        moved += [step] * changed
+    assert moved == [0, 3, 6]
+
+
+def test_reconstruction_type_is_the_one_that_is_logged():
+    values = {}
+    for kind in ("l1", "mse", "bce"):
+        log, _ = tiny.train(tiny.model(loss={"reconstruction_type": kind}), tiny.batch())
+        values[kind] = float(log["reconstruction"])
+        assert float(log["cycle"]) == pytest.approx(values.setdefault("cycle", float(log["cycle"])))
+    assert values["mse"] > values["l1"] ** 2  # Jensen: E|d|^2 over (E|d|)^2
+    assert values["bce"] > values["mse"] / 2  # Pinsker, with p - t half of the difference
 
 
 def test_discriminators_learn_first_and_from_detached_fakes():
@@ -209,10 +240,20 @@ def test_a_step_is_a_function_of_its_seed():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("kind", ["concat", "adain"])
-def test_half_precision_has_the_gradients_of_single_precision(kind):
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        ("concat", {}),
+        ("adain", {"reconstruction_type": "mse"}),
+        # At this width z hardly shows at first, and mode seeking would enlarge the rounding of that difference.
+        ("featurewise", {"reconstruction_type": "bce", "mode_seeking": 0}),
+    ],
+    ids=["concat", "adain", "featurewise"],
+)
+def test_half_precision_has_the_gradients_of_single_precision(kind, loss):
     """bf16 autocast, R1's double backward included: every gradient finite, and pointing the same way."""
     changes = {
+        "loss": loss,
         "generator": {"kind": kind, "noise_injection": kind == "adain"},
         "content": {"jitter": 0.3, "noise": 0.1},
         "discriminator": {"r1_weight": 0.1},

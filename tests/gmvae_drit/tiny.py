@@ -1,9 +1,10 @@
 """A GMVAE-DRIT that trains in milliseconds, and the plainest engine for it."""
 
 import torch
+from pydantic import TypeAdapter
 from torch.nn.utils import clip_grad_norm_
 
-from gmvae_drit.config import GmvaeDritSettings
+from gmvae_drit.config import ModelSettings
 from gmvae_drit.model import Progress
 from gmvae_drit.training import TranslationModel
 
@@ -19,12 +20,14 @@ PROGRESS = Progress(step=8, total_steps=100, epoch=2.5)
 
 
 def settings(**changes):
-    """The tiny settings with changes by section: `settings(loss={"usage": 1})`."""
+    """The tiny settings with changes by section: `settings(loss={"usage": 1})`, `settings(kind="drit")`."""
     merged = dict(SETTINGS)
+    if changes.get("kind") == "drit":
+        del merged["mixture"]
     for section, change in changes.items():
         mergeable = isinstance(change, dict) and isinstance(merged.get(section), dict)
         merged[section] = {**merged[section], **change} if mergeable else change
-    return GmvaeDritSettings.model_validate(merged)
+    return TypeAdapter(ModelSettings).validate_python(merged)
 
 
 def model(domains=2, seed=0, **changes):
