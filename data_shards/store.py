@@ -141,6 +141,7 @@ class LocalStore:
                 below.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
+            below.sort()  # so that of several links to a folder always the same is taken
             for name in names:
                 path = (Path(folder) / name).relative_to(self._root).as_posix()
                 if path.startswith(prefix):
