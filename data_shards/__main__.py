@@ -6,19 +6,15 @@ python -m data_shards build datasets/apple2orange data/apple2orange --resize 256
 """
 
 import os
-import signal
-import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from data_shards.errors import DataError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from data_shards.terminal import Bar, byte_progress, clean_up_when_terminated
 
 
 class OneLineErrors(typer.core.TyperGroup):
@@ -276,28 +272,7 @@ def fetch_command(
     typer.echo(f"next: {shlex.join(build)}")
 
 
-def clean_up_when_terminated() -> None:
-    """Let SIGTERM unwind the command as Ctrl-C does, so that it ends in order."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-
-
-def byte_progress() -> "Progress":
-    """Bars of bytes with speed and time left on stderr, where stderr is a terminal."""
-    from rich import progress as rich
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    columns = (
-        rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
-        rich.DownloadColumn(binary_units=True),
-        rich.TransferSpeedColumn(),
-        rich.TimeRemainingColumn(),
-    )
-    return rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def conclude(uri: str, bar: "Bar") -> None:
+def conclude(uri: str, bar: Bar) -> None:
     """Say what a build has come to."""
     if not bar.moved:
         typer.echo(f"{uri} is up to date")
@@ -309,35 +284,6 @@ def is_inside(inner: str, outer: str) -> bool:
     if inner.startswith("s3://") or outer.startswith("s3://"):
         return f"{inner}/".startswith(f"{outer}/")
     return Path(inner).resolve().is_relative_to(Path(outer).resolve())
-
-
-class Bar:
-    """A bar with time left on stderr, where stderr is a terminal."""
-
-    moved = False
-    """Whether there was anything to do."""
-
-    def __init__(self, what: str) -> None:
-        from rich import progress as rich
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        parts = (rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
-        columns = (rich.TextColumn(what), *parts)
-        self._bar = rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task(what, total=None)
-
-    def __enter__(self) -> "Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def move(self, done: int, total: int) -> None:
-        """So many of ``total`` are done."""
-        self.moved = True
-        self._bar.update(self._task, completed=done, total=total)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data_shards.__main__ import app
+from data_shards.terminal import Bar
 
 Made = Callable[..., str]
 
@@ -178,3 +179,18 @@ def test_manifests_that_cannot_be_read(make: Made) -> None:
     assert "is not a manifest: domains" in refused("verify", path.parent)
     path.write_text(path.read_text()[:40])
     assert "is not JSON" in refused("verify", path.parent)
+
+
+def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("data_shards.terminal.time.monotonic", lambda: clock)
+    with Bar("images") as bar:
+        bar.move(100, 1000)  # what an earlier build has done says nothing of the speed
+        for done in range(110, 410, 10):
+            clock += 6
+            bar.move(done, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[0] == "images: 160 of 1,000, 8 minutes left"
