@@ -74,8 +74,6 @@ class GumbelSettings(Settings):
     init_temp: Annotated[float, Field(gt=0)] = 1.0
     """Temperature at epoch 0."""
     min_temp: Annotated[float, Field(gt=0)] = 0.5
-    up_convolutions: Annotated[int, Field(ge=1, le=4)] = 1
-    """Convolution blocks in each up-sampling stage; published 1, the study's double layer is 2."""
     """Lowest temperature."""
     decay_temp_rate: Weight = 0.013862944
     """Decay per epoch; 0 keeps the first temperature."""
@@ -92,6 +90,8 @@ class GeneratorSettings(Settings):
     alternative): 1 x 1 convolutions fuse it into every residual block."""
     residual_blocks: PositiveInt = 4
     """Residual blocks at the lowest resolution."""
+    up_convolutions: Annotated[int, Field(ge=1, le=4)] = 1
+    """Convolution blocks in each up-sampling stage; published 1, the study's double layer is 2."""
     noise_injection: bool = False
     """Adds learned amounts of per-pixel noise in each `adain` block, for texture that z does not determine."""
 
@@ -100,8 +100,6 @@ class GeneratorSettings(Settings):
         if self.noise_injection and self.kind != "adain":
             raise ValueError("noise_injection needs kind: adain")
         return self
-    norm: Literal["none", "instance"] = "none"
-    """Normalisation behind every convolution but the last; published none."""
 
 
 class DiscriminatorSettings(Settings):
@@ -109,24 +107,17 @@ class DiscriminatorSettings(Settings):
 
     conditioning: Literal["classify", "select"] = "classify"
     """`classify` judges real or fake and, with a second head, the domain (DRIT++). `select` has one real-or-fake
-    @model_validator(mode="after")
-    def _norm_has_a_place(self) -> DiscriminatorSettings:
-        if self.norm != "none" and self.downsamplings == 1:
-            raise ValueError(f"norm: {self.norm} needs downsamplings >= 2: the last convolution has none")
-        return self
-
     channel per domain and reads that of the image's domain (StarGAN v2)."""
     width: PositiveInt = 64
     """Channels after the first convolution."""
     max_width: PositiveInt = 1024
     """Channels are doubled by each stage, no further than this."""
     downsamplings: Annotated[int, Field(ge=1, le=6)] = 5
-    every: PositiveInt = 1
-    """Steps between two of its updates; E_c learns from it at each step. (The public code gives it three batches to
-    the translator's one; here it never takes a batch away.)"""
     """Stride-2 stages; two to the power of it must not exceed the image size."""
     scales: Annotated[int, Field(ge=1, le=4)] = 1
     """Copies of the discriminator, each seeing the image at half the size of the one before."""
+    norm: Literal["none", "instance"] = "none"
+    """Normalisation behind every convolution but the last; published none."""
     spectral_norm: bool = False
     """Spectral normalisation of every convolution (arXiv:1802.05957)."""
     r1_weight: Weight = 0.0
@@ -134,12 +125,21 @@ class DiscriminatorSettings(Settings):
     r1_every: PositiveInt = 8
     """Steps between two R1 penalties; each is scaled up by this number (lazy regularisation, arXiv:1912.04958)."""
 
+    @model_validator(mode="after")
+    def _norm_has_a_place(self) -> DiscriminatorSettings:
+        if self.norm != "none" and self.downsamplings == 1:
+            raise ValueError(f"norm: {self.norm} needs downsamplings >= 2: the last convolution has none")
+        return self
+
 
 class ContentDiscriminatorSettings(Settings):
     """Content discriminator: tells the domain from the content code; E_c is trained to make that impossible."""
 
     width: PositiveInt = 256
     """Channels of every layer."""
+    every: PositiveInt = 1
+    """Steps between two of its updates; E_c learns from it at each step. (The public code gives it three batches to
+    the translator's one; here it never takes a batch away.)"""
     learning_rate_ratio: Rate = 0.4
     """Its learning rate, as a share of the discriminator's (published: 1 / 2.5)."""
     clip_norm: Annotated[float, Field(gt=0)] = 5.0
