@@ -1,84 +1,173 @@
 """Command line of the models.
 
-python -m gmvae_drit translate photo.jpg --model runs/demo/export --to mnist-m --samples 8 --grid out.png
+python -m gmvae_drit translate photos/ --model runs/demo/export --to mnist-m --samples 8
+python -m gmvae_drit explore runs/demo/export photo.jpg
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from gmvae_drit.errors import ModelError
+from gmvae_drit.options import Format, Interpolation, Precision, TranslateOptions
 
 app = typer.Typer(
-    help="Translate images with a trained GMVAE-DRIT.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Translate images with a trained GMVAE-DRIT, and see what it has learnt.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
-
-@app.callback()
-def main() -> None:
-    """Keeps `translate` a subcommand: others will stand beside it."""
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+Precisions = Annotated[Precision, typer.Option(help="auto: bf16 on a GPU that has it, else fp32.")]
+Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Scale of a draw's deviation from its mean.")]
 
 
 @app.command()
 def translate(
-    source: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Images, and folders of images with all folders below them.")
+    ],
     model: Annotated[Path, typer.Option(help="Folder with model.safetensors and config.yaml.")],
-    to: Annotated[str, typer.Option(help="Target domain.")],
-    out: Annotated[Path, typer.Option(help="Folder for the translations, one PNG each.")] = Path(
-        "translations"
-    ),
+    to: Annotated[list[str], typer.Option(help="Target domain; repeat for several, `all` for every one.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the translations; files of the same name are replaced.")
+    ] = Path("translations"),
     grid: Annotated[Path | None, typer.Option(help="Write one picture instead: a row per image.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Draws from the prior; the components take turns.")] = 4,
-    component: Annotated[int | None, typer.Option(help="Draw from this component only.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="Take the attribute of this image instead.")] = None,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="Scale of a draw's deviation from its mean.")
-    ] = 1.0,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="Short side in pixels [default: as trained].")
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draws from the prior; the components take turns "
+            "[default: one of each component; one with --interpolate].",
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of the folder.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    component: Annotated[
+        list[int] | None, typer.Option(help="Draw from this component; repeat for several [default: all].")
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Take the attribute of this image of the target domain instead, or of each in a folder."
+        ),
+    ] = None,
+    interpolate: Annotated[
+        Interpolation | None,
+        typer.Option(
+            help="Go from each component, or reference, to the next: an animation, a strip, or both."
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=2, help="Pictures from one to the next, both included [default: 9].")
+    ] = None,
+    temperature: Temperature = 1.0,
+    fresh_draws: Annotated[
+        bool,
+        typer.Option("--fresh-draws", help="Draw anew for each image; else one draw is for all of them."),
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Resize the short side to so many pixels first [default: leave it]."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
+    seed: Seed = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once, at most.")] = 16,
+    device: Device = "auto",
+    precision: Precisions = Precision.AUTO,
+    format: Annotated[Format, typer.Option(help="File format of the translations.")] = Format.PNG,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out images that have all their translations.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first image that cannot be translated.")
+    ] = False,
 ) -> None:
-    """Translate an image, or every image of a folder, to another domain."""
-    import torch
+    """Translate images to other domains; each comes out at its own size.
 
-    from gmvae_drit import images
-    from gmvae_drit.export import load_export
-    from gmvae_drit.translate import prior_attributes, reference_attribute, translate_image
+    Images that cannot be read are left out and listed at the end, and the exit code is 1.
+    """
+    options = TranslateOptions(
+        sources=tuple(sources),
+        model=model,
+        to=tuple(to),
+        out=out,
+        grid=grid,
+        samples=samples,
+        components=tuple(dict.fromkeys(component or ())),
+        references=tuple(reference or ()),
+        interpolate=interpolate,
+        frames=frames,
+        temperature=temperature,
+        fresh_draws=fresh_draws,
+        size=size,
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        format=format,
+        skip_existing=skip_existing,
+        strict=strict,
+    )
+    from gmvae_drit.command import translate_files
 
     try:
-        if reference is not None and component is not None:
-            raise ModelError(
-                "--reference and --component exclude each other: a reference brings its own attribute"
-            )
-        paths = images.list_images(source)[:limit]
-        translator, config = load_export(model, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        if to not in config.domains:
-            raise ModelError(f"--to {to}: this model knows the domains {', '.join(config.domains)}")
-        domain, short_side = config.domains.index(to), size or config.image_size
-        if reference is not None:
-            attributes = reference_attribute(translator, images.read_image(reference, short_side), domain)
-        else:
-            attributes = prior_attributes(translator, domain, samples, component, temperature, seed)
-
-        rows, stems = [], [path.stem for path in paths]
-        for path in paths:
-            image = images.read_image(path, short_side)
-            translations = translate_image(translator, image, domain, attributes, seed)
-            if grid is not None:
-                rows.append(torch.cat([image[None], translations]))
-                continue
-            unique = path.stem if stems.count(path.stem) == 1 else path.name
-            for name, picture in zip(attributes.names, images.to_bytes(translations), strict=True):
-                images.save_png(out / f"{unique}-{to}-{name}.png", picture)
-        if grid is not None:
-            images.save_png(grid, images.grid(rows, images.enlargement(config.image_size)))
+        outcome = translate_files(options)
     except ModelError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f"{len(paths)} x {len(attributes.names)} translations to {to}: {grid or out}")
+        _fail(error)
+    for note in outcome.notes:
+        typer.echo(f"note: {note}", err=True)
+    for failure in outcome.failures:
+        typer.echo(f"error: {failure}", err=True)
+    if outcome.translated or not outcome.failures:
+        typer.echo(outcome.summary)
+    if outcome.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def explore(
+    model: Annotated[Path, typer.Argument(help="Folder with model.safetensors and config.yaml.")],
+    sources: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("explore.png"),
+    to: Annotated[
+        list[str] | None, typer.Option(help="Target domain; repeat for several [default: all].")
+    ] = None,
+    columns: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 8,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precisions = Precision.AUTO,
+) -> None:
+    """Show at a glance what a model has learnt.
+
+    For each image, cut to the square of the training, and each domain: a row for each component, its mean first and
+    draws after it; a row from the mean of each component to that of the next.
+    """
+    from gmvae_drit.devices import choose_device
+    from gmvae_drit.explore import explore_model
+
+    try:
+        explore_model(
+            model,
+            sources,
+            out,
+            tuple(to or ("all",)),
+            columns,
+            temperature,
+            seed,
+            choose_device(device, precision),
+        )
+    except ModelError as error:
+        _fail(error)
+    typer.echo(f"{out}")
+
+
+def _fail(error: ModelError) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Legend: n images of the source domain, K components, H, W image size.
 """
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -37,12 +39,14 @@ def translation_sheet(
 
 
 def captioned(rows: list[tuple[str, Tensor]]) -> Tensor:
-    """Rows of images (n, 3, H, W) in [-1, 1] as one picture, each row's caption to its left: uint8 (3, H', W')."""
+    """Rows of images (n, 3, H, W) in [-1, 1] or uint8 as one picture, captions to their left: uint8 (3, H', W')."""
     scale = enlargement(rows[0][1].shape[2])
     picture = grid([images for _, images in rows], scale).permute(1, 2, 0).numpy()
-    sheet = Image.new("RGB", (CAPTION_WIDTH + picture.shape[1], picture.shape[0]), "white")
-    sheet.paste(Image.fromarray(picture), (CAPTION_WIDTH, 0))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(CAPTION_SIZE)
+    font = ImageFont.load_default(CAPTION_SIZE)
+    width = max(CAPTION_WIDTH, *(12 + math.ceil(font.getlength(caption)) for caption, _ in rows))
+    sheet = Image.new("RGB", (width + picture.shape[1], picture.shape[0]), "white")
+    sheet.paste(Image.fromarray(picture), (width, 0))
+    draw = ImageDraw.Draw(sheet)
     row_height = picture.shape[0] / len(rows)
     for i, (caption, _) in enumerate(rows):
         draw.text((6, (i + 0.5) * row_height), caption, fill="black", font=font, anchor="lm")

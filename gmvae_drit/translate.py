@@ -24,6 +24,10 @@ PEAK = 2.5
 """Peak memory of a forward, in tensors of the largest layer. Measured: 1.8 to 2.2 in fp32, 1.4 in bf16."""
 
 
+class OutOfMemory(ModelError):
+    """A batch that did not fit."""
+
+
 class Renderer:
     """A translator on its device, with what every picture of a run shares: precision, noise, and room for a batch."""
 
@@ -31,7 +35,7 @@ class Renderer:
         self.device = device
         self.batch_size = batch_size
         layout = torch.channels_last if device.is_cuda else torch.contiguous_format
-        self.translator = translator.eval().to(device.torch, memory_format=layout)
+        self.translator = translator.eval().to(device.torch).to(memory_format=layout)
         self.layout = layout
         for i, module in enumerate(m for m in translator.modules() if isinstance(m, NoiseInjection)):
             module.register_forward_hook(partial(_injected, seed, i))
@@ -54,19 +58,25 @@ class Renderer:
             )
 
     @torch.inference_mode()
-    def render(self, images: Sequence[Tensor], styles: Sequence[Sequence[Style]]) -> Iterator[tuple[int, Tensor]]:
-        """Each image (3, H, W) in [-1, 1] in each of its styles: (index of the image, uint8 frames (F, 3, H, W)), in
-        order. The padded sizes must be equal. A content is encoded once; codes are rendered as many at a time as fit.
+    def render(
+        self, images: Sequence[Tensor], styles: Sequence[Sequence[Style]]
+    ) -> Iterator[tuple[int, Style, Tensor]]:
+        """Each image (3, H, W) in [-1, 1] in each of its styles: index of the image, style, uint8 (F, 3, H, W).
+
+        In order, and computed as the pictures are taken. The padded sizes must be equal. A content is encoded once;
+        codes are rendered as many at a time as fit. Raises OutOfMemory.
         """
-        (H, W) = self.padded_size(images[0])
+        H, W = self.padded_size(images[0])
         room = int(self.device.free_bytes() / (self.bytes_per_pixel * H * W))
         at_once = max(1, min(self.batch_size, room))
-        jobs = [(i, style.domain, code) for i, own in enumerate(styles) for style in own for code in style.codes]
+        jobs = [
+            (i, style.domain, code) for i, own in enumerate(styles) for style in own for code in style.codes
+        ]
         pictures = self._pictures(self._contents(images, (H, W), at_once), jobs, at_once)
         for i, own in enumerate(styles):
             for style in own:
                 frames = torch.stack([next(pictures) for _ in style.codes])
-                yield i, frames[:, :, : images[i].shape[1], : images[i].shape[2]]
+                yield i, style, frames[:, :, : images[i].shape[1], : images[i].shape[2]]
 
     def _contents(self, images: Sequence[Tensor], size: tuple[int, int], at_once: int) -> Tensor:
         """What the generator needs of each image once: (N, C, h, w)."""
@@ -99,7 +109,7 @@ class Renderer:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
-            raise ModelError(
+            raise OutOfMemory(
                 f"out of memory on {self.device.torch} with {pictures} pictures of {size[1]} x {size[0]}: "
                 "use a smaller --batch-size or --size"
             ) from None
@@ -107,7 +117,8 @@ class Renderer:
     @torch.inference_mode()
     def _largest_layer(self) -> float:
         """Bytes per image pixel of the inputs and outputs of the largest layer, in fp32; tried on a tiny image."""
-        side, largest = 8 * self.translator.generator.cell, 0
+        side: int = 8 * self.translator.generator.cell
+        largest = 0
 
         def note(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
             nonlocal largest
@@ -120,7 +131,7 @@ class Renderer:
         self.translator.translate(image, z, torch.zeros(1, dtype=torch.long, device=self.device.torch))
         for hook in hooks:
             hook.remove()
-        return 4 * largest / side**2
+        return 4.0 * largest / side**2
 
 
 def _injected(seed: int, layer: int, module: NoiseInjection, inputs: tuple[Tensor], _: Tensor) -> Tensor:
@@ -133,7 +144,9 @@ def _injected(seed: int, layer: int, module: NoiseInjection, inputs: tuple[Tenso
 
 def reflected(image: Tensor, size: tuple[int, int]) -> Tensor:
     """(3, h, w) continued to (3, H, W) at its lower and right edge by reflection, again and again where it is small."""
-    rows, columns = (_reflection(have, want, image.device) for have, want in zip(image.shape[1:], size, strict=True))
+    rows, columns = (
+        _reflection(have, want, image.device) for have, want in zip(image.shape[1:], size, strict=True)
+    )
     return image[:, rows[:, None], columns]
 
 

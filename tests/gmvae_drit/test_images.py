@@ -69,7 +69,7 @@ def test_short_side_is_resized(tmp_path, size, short_side, expected):
     assert images.read_image(tmp_path / "a.png", short_side).shape == (3, *expected)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_every_kind_of_picture_becomes_three_channels(tmp_path, mode):
     """White on the left and black on the right, whatever the file calls it."""
     grey = torch.tensor([255] * 4 + [0] * 4, dtype=torch.uint8).repeat(8, 1)
@@ -167,20 +167,76 @@ def test_a_truncated_image_is_refused(files, tmp_path, name):
         images.read_image(tmp_path / "half")
 
 
-def test_images_of_a_folder_are_found_by_suffix_and_sorted(tmp_path):
-    for name in ("b.png", "a.JPG", "c.webp", "notes.txt", ".hidden"):
-        (tmp_path / name).touch()
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "d.png").touch()
-    assert [path.name for path in images.list_images(tmp_path)] == ["a.JPG", "b.png", "c.webp"]
-    assert images.list_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_32_bits_are_refused(tmp_path, mode):
+    Image.new(mode, (8, 8)).save(tmp_path / "a.tif")
+    with pytest.raises(ModelError, match=r"a\.tif: pixels of 32 bits"):
+        images.read_image(tmp_path / "a.tif")
 
 
-def test_no_images_is_an_error(tmp_path):
-    with pytest.raises(ModelError, match="no image in this folder"):
-        images.list_images(tmp_path)
-    with pytest.raises(ModelError, match="no such file or folder"):
-        images.list_images(tmp_path / "absent")
+def test_sixteen_bit_pgm(tmp_path):
+    values = [0, 256, 32768, 65535]
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 1 65535 " + b"".join(v.to_bytes(2, "big") for v in values))
+    read = images.to_bytes(images.read_image(tmp_path / "a.pgm"))
+    assert read[:, 0].tolist() == [[0, 1, 128, 255]] * 3
+
+
+def test_transparency_lies_over_white(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.png")
+    assert (images.to_bytes(images.read_image(tmp_path / "a.png")) == 255).all()
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp"])
+def test_the_first_frame_of_an_animation(tmp_path, name):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("white", "black"))
+    first.save(tmp_path / name, save_all=True, append_images=[second], duration=50)
+    assert (images.to_bytes(images.read_image(tmp_path / name)) > 250).all()
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    pillow(noise(20, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 599)
+    with pytest.raises(ModelError, match=r"a\.png: too large an image: 30 x 20 pixels"):
+        images.read_image(tmp_path / "a.png")
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 600)
+    images.read_image(tmp_path / "a.png")
+    with pytest.raises(ModelError, match="too large"):
+        images.read_image(tmp_path / "a.png", size=40)
+
+
+def test_programs_in_files_are_not_run(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    with pytest.raises(ModelError, match="not an image"):
+        images.read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_pictures_in_other_formats(tmp_path, suffix):
+    smooth = torch.linspace(0, 255, 32).to(torch.uint8).expand(3, 32, 32)
+    images.save_picture(tmp_path / f"a{suffix}", smooth)
+    with Image.open(tmp_path / f"a{suffix}") as file:
+        assert file.format == {".jpg": "JPEG", ".webp": "WEBP"}[suffix]
+    read = images.to_bytes(images.read_image(tmp_path / f"a{suffix}"))
+    assert (read.int() - smooth.int()).abs().float().mean() < 3
+
+
+def test_a_side_too_long_for_its_format_is_one_line(tmp_path):
+    with pytest.raises(ModelError, match=r"a\.webp: cannot write the picture") as error:
+        images.save_picture(tmp_path / "a.webp", torch.zeros(3, 1, 20000, dtype=torch.uint8))
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_gif_keeps_frames_and_their_times(tmp_path):
+    frames = torch.stack([torch.full((3, 8, 8), 40 * i, dtype=torch.uint8) for i in range(4)])
+    images.save_gif(tmp_path / "a.gif", frames, [100, 200, 300, 400])
+    with Image.open(tmp_path / "a.gif") as file:
+        assert file.info["loop"] == 0
+        shown = []
+        for i in range(file.n_frames):
+            file.seek(i)
+            shown.append((file.info["duration"], file.convert("RGB").getpixel((4, 4))))
+    assert shown == [(100 * (i + 1), (40 * i,) * 3) for i in range(4)]
 
 
 def test_grid_puts_rows_in_rows():

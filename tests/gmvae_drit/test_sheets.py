@@ -24,3 +24,10 @@ def test_captions_are_written_left_of_their_rows():
     upper, lower = margin[:, :66], margin[:, 66:]
     assert (upper < 128).any()
     assert (lower == 255).all()
+
+
+def test_long_captions_make_room_for_themselves():
+    dark = -torch.ones(2, 3, 64, 64)
+    sheet = captioned([("a caption as long as the name of some photographs", dark)])
+    assert sheet.shape[2] > CAPTION_WIDTH + 2 * 66 + 2
+    assert (sheet[:, 2:66, -2 - 2 * 66 + 2 : -68] == 0).all()
