@@ -18,6 +18,7 @@ from data_shards.config import DataSettings
 from data_shards.errors import DataError
 from data_shards.loader import Loader
 from data_shards.manifest import Manifest
+from data_shards.store import open_store
 
 from ..conftest import Faulty
 from ..s3.proxy import FAULTS
@@ -112,7 +113,7 @@ def test_an_epoch_through_faults_of_all_kinds_is_right_to_the_byte(
 
 def test_a_data_set_is_opened_through_faults(s3: S3Server, in_bucket: str, faulty: Faulty) -> None:
     proxy = faulty(rate=0.3, delay=0.05)
-    while proxy.injected.total() < 3 * len(FAULTS):
+    while proxy.injected.total() < len(FAULTS):
         loader = Loader(settings(in_bucket), seed=0)
         assert loader.steps_per_epoch == STEPS
         loader.close()
@@ -153,6 +154,37 @@ def test_a_server_that_stays_away_ends_the_stream_in_one_line(s3: S3Server, in_b
     assert line.startswith(f"cannot read {in_bucket}/")
     assert "\n" not in line
     assert "(tried for" in line
+
+
+def test_closing_does_not_wait_for_a_server_that_is_away(s3: S3Server, in_bucket: str) -> None:
+    loader = Loader(settings(f"{in_bucket}?retry_seconds=3600", read_ahead_mib=1), seed=0)
+    batches = loader.batches()
+    next(batches)
+    s3.stop()
+    try:
+        time.sleep(1.0)  # by now all threads that read are trying again
+        assert our_threads()
+        began = time.monotonic()
+        loader.close()
+        assert time.monotonic() - began < HANG
+        assert not our_threads()
+    finally:
+        s3.start()
+
+
+def test_a_shard_that_is_replaced_is_noticed(s3: S3Server) -> None:
+    uri = f"s3://{BUCKET}/replaced"
+    manifest = build_at(uri)
+    shard = manifest.split("b", "train").shards[0]
+    loader = Loader(settings(uri), seed=0)
+    batches = loader.batches()
+    next(batches)
+    open_store(uri).put(shard.path, bytes(shard.bytes))
+    with pytest.raises(DataError, match="the object was replaced after the data set was built") as caught:
+        list(islice(batches, STEPS))
+    assert f"cannot read {uri}/{shard.path} bytes=" in str(caught.value)
+    assert not our_threads()
+    loader.close()
 
 
 def test_a_bucket_that_goes_ends_the_stream_of_every_rank_in_one_line(s3: S3Server) -> None:

@@ -78,6 +78,11 @@ class FaultProxy:
             self.injected[fault] += 1
             return fault
 
+    def pick(self, count: int) -> int:
+        """One of ``range(count)``."""
+        with self._lock:
+            return self._random.randrange(count)
+
 
 class Listener(ThreadingHTTPServer):
     """One thread per connection of a client."""
@@ -119,7 +124,7 @@ class Relay(BaseHTTPRequestHandler):
         except (OSError, http.client.HTTPException):
             return self.reset()
         if fault == "flipped" and body:
-            place = random.randrange(len(body))
+            place = proxy.pick(len(body))
             body = body[:place] + bytes([body[place] ^ 16]) + body[place + 1 :]
         if fault == "short":
             body = body[:-1]
