@@ -113,4 +113,4 @@ def tidy(dest: Store, manifest: Manifest) -> None:
     with ThreadPoolExecutor(REQUESTS) as pool:
         for _ in pool.map(dest.delete, rest):
             pass
-    dest.sweep()
+    dest.sweep(OURS)

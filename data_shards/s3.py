@@ -7,6 +7,7 @@ default chain, and the endpoint of another S3 server from ``AWS_ENDPOINT_URL_S3`
 
 import logging
 import math
+import os
 import random
 import re
 import tempfile
@@ -25,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -54,6 +56,7 @@ TRANSIENT_ERRORS = (
     HTTPClientError,
     BotoConnectionError,
     IncompleteReadError,
+    CredentialRetrievalError,  # the service that lends credentials may be away as well
     FlexibleChecksumError,  # a whole object that arrived with other bytes than the server has
     OSError,
 )
@@ -129,7 +132,7 @@ class S3Store:
     def workspace(self) -> Path:
         """A folder for temporary files, the same for every process of this user that writes here."""
         name = f"{self._bucket}/{self._prefix}".rstrip("/").replace("/", "--")
-        return Path(tempfile.gettempdir()) / f"data_shards-{name}"
+        return Path(tempfile.gettempdir()) / f"data_shards-{os.getuid()}-{name}"
 
     def head(self, path: str) -> Entry:
         """What is known of object ``path``."""
@@ -196,17 +199,24 @@ class S3Store:
         """Remove object ``path`` if it is there."""
         self._try("remove", path, lambda: self._client.delete_object(**self._object(path)))
 
-    def sweep(self) -> None:
-        """Abort unfinished uploads under the prefix and remove the files of ``workspace``."""
+    def sweep(self, pattern: re.Pattern[str]) -> None:
+        """Abort unfinished uploads of paths that match ``pattern`` and remove the files of ``workspace``."""
         request = {"Bucket": self._bucket, "Prefix": self._prefix}
-        found = self._try("list uploads to", "", lambda: self._client.list_multipart_uploads(**request))
-        for upload in found.get("Uploads", ()):
+
+        def unfinished() -> list[dict[str, str]]:
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(**request)
+            return [upload for page in pages for upload in page.get("Uploads", ())]
+
+        for upload in self._try("list uploads to", "", unfinished):
+            path = upload["Key"].removeprefix(self._prefix)
+            if not pattern.fullmatch(path):
+                continue
             place = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
 
             def abort(place: dict[str, str] = place) -> Any:
                 return self._client.abort_multipart_upload(**place)
 
-            self._try("abort an upload to", upload["Key"].removeprefix(self._prefix), abort)
+            self._try("abort an upload to", path, abort)
         for file in self.workspace.glob("*"):
             file.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ storage is one more class with these methods and one more line in ``open_store``
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -59,8 +60,9 @@ class Store(Protocol):
     def workspace(self) -> Path:
         """A folder of this machine for files that are about to be ``put``. It may have to be made."""
 
-    def sweep(self) -> None:
-        """Remove what interrupted ``put``s have left: unfinished uploads, the files in ``workspace``."""
+    def sweep(self, pattern: re.Pattern[str]) -> None:
+        """Remove what interrupted ``put``s have left: the files in ``workspace`` and, of paths that match
+        ``pattern`` wholly, unfinished uploads."""
 
     def close(self) -> None:
         """Let go of connections; reads under way that would try again fail instead."""
@@ -164,8 +166,8 @@ class LocalStore:
             except OSError:  # it is not empty, or another thread was faster
                 break
 
-    def sweep(self) -> None:
-        """Remove ``workspace``."""
+    def sweep(self, pattern: re.Pattern[str]) -> None:
+        """Remove ``workspace``: a folder has no unfinished uploads."""
         shutil.rmtree(self.workspace, ignore_errors=True)
 
     def close(self) -> None:

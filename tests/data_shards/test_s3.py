@@ -223,6 +223,7 @@ def test_closing_ends_a_wait(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> N
 def test_leftovers_are_swept(s3: S3Server, store: S3Store) -> None:
     client, key = s3.client(), store.uri.removeprefix(f"s3://{BUCKET}/")
     inside = client.create_multipart_upload(Bucket=BUCKET, Key=f"{key}/shard")
+    foreign = client.create_multipart_upload(Bucket=BUCKET, Key=f"{key}/somebody's")
     outside = client.create_multipart_upload(Bucket=BUCKET, Key=f"{key}-other/shard")
     client.upload_part(
         Bucket=BUCKET, Key=f"{key}/shard", UploadId=inside["UploadId"], PartNumber=1, Body=b"part"
@@ -230,14 +231,16 @@ def test_leftovers_are_swept(s3: S3Server, store: S3Store) -> None:
     store.workspace.mkdir(parents=True, exist_ok=True)
     (store.workspace / "unfinished").write_bytes(b"")
     store.put("kept", b"content")
-    store.sweep()
+    store.sweep(re.compile("shard"))
     uploads = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
-    assert [upload["UploadId"] for upload in uploads] == [outside["UploadId"]]
+    left = {foreign["UploadId"], outside["UploadId"]}
+    assert {upload["UploadId"] for upload in uploads} == left
     assert not list(store.workspace.glob("*"))
     assert [entry.path for entry in store.list()] == ["kept"]
     with pytest.raises(ClientError):
         client.list_parts(Bucket=BUCKET, Key=f"{key}/shard", UploadId=inside["UploadId"])
-    client.abort_multipart_upload(Bucket=BUCKET, Key=outside["Key"], UploadId=outside["UploadId"])
+    for upload in (foreign, outside):
+        client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
 @pytest.mark.parametrize(
