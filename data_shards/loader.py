@@ -8,9 +8,10 @@ that on average, and ``data.read_ahead_mib``; in pixels: ``data.ready_batches`` 
 """
 
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import tee
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from data_shards.manifest import Manifest
 from data_shards.meter import LoaderStats, Meter
 from data_shards.order import DomainOrder, Indices, PairOrder
 from data_shards.reader import SplitReader
-from data_shards.schedule import Schedule
+from data_shards.schedule import Draw, Schedule
 from data_shards.store import open_store
 from data_shards.substitute import Substitutes
 
@@ -140,12 +141,13 @@ class Loader:
         decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="data_shards decode")
         try:
             ahead = int(settings.read_ahead_mib * 2**20)
-            plans = self._plans(start_step)
+            seen_by_plans, seen_by_slots = tee(self._schedule.draws(start_step))
+            plans = self._plans(seen_by_plans)
             least = ahead // (WINDOWS_AHEAD * len(self._schedule.lanes) * min(2, len(self.domains)))
             windows = under_way(
                 readers, self._read, plans, ahead=ahead, cost=lambda plan: max(plan.bytes, least)
             )
-            slots = self._slots(start_step, windows)
+            slots = self._slots(seen_by_slots, windows)
             batches = in_order(decoders, self._decode, slots, ahead=settings.ready_batches)
             while True:
                 asked = self._meter.asked()
@@ -158,19 +160,21 @@ class Loader:
             decoders.shutdown(cancel_futures=True)
             readers.shutdown()
 
-    def _plans(self, start_step: int) -> Iterator[Plan]:
+    def _plans(self, draws_of_steps: Iterable[list[Draw]]) -> Iterator[Plan]:
         """What to read, in the order of need."""
-        for draws in self._schedule.draws(start_step):
+        for draws in draws_of_steps:
             for draw in draws:
                 if draw.opens:
                     order, reader = self._schedule.orders[draw.domain], self._readers[draw.domain]
                     indices = order.lane_window(draw.epoch, draw.lane, draw.window)[draw.place :]
                     yield Plan(draw.domain, indices, reader.stored_bytes(indices))
 
-    def _slots(self, start_step: int, windows: Iterator[Future[Window]]) -> Iterator[list[Slot]]:
+    def _slots(
+        self, draws_of_steps: Iterable[list[Draw]], windows: Iterator[Future[Window]]
+    ) -> Iterator[list[Slot]]:
         """The slots of each step, which take from ``windows`` in the order of ``_plans``."""
         opened: dict[tuple[int, int], tuple[Future[Window], int]] = {}
-        for draws in self._schedule.draws(start_step):
+        for draws in draws_of_steps:
             slots: list[Slot] = []
             for draw in draws:
                 lane = draw.domain, draw.lane
