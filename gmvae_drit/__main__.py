@@ -40,12 +40,12 @@ def translate(
         int | None,
         typer.Option(
             min=1,
-            help="Draws from the prior; the components take turns "
-            "[default: one of each component; one with --interpolate].",
+            help="Draws from the prior; the components take turns. "
+            "By default one of each component; one with --interpolate.",
         ),
     ] = None,
     component: Annotated[
-        list[int] | None, typer.Option(help="Draw from this component; repeat for several [default: all].")
+        list[int] | None, typer.Option(help="Draw from this component; repeat for several. By default all.")
     ] = None,
     reference: Annotated[
         list[Path] | None,
@@ -60,7 +60,7 @@ def translate(
         ),
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=2, help="Pictures from one to the next, both included [default: 9].")
+        int | None, typer.Option(min=2, help="Pictures from one to the next, both included. By default 9.")
     ] = None,
     temperature: Temperature = 1.0,
     fresh_draws: Annotated[
@@ -69,7 +69,7 @@ def translate(
     ] = False,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Resize the short side to so many pixels first [default: leave it]."),
+        typer.Option(min=1, help="Resize the short side to so many pixels first."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     seed: Seed = 0,
@@ -133,7 +133,7 @@ def explore(
     sources: Annotated[list[Path], typer.Argument(help="Images, and folders of images.")],
     out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("explore.png"),
     to: Annotated[
-        list[str] | None, typer.Option(help="Target domain; repeat for several [default: all].")
+        list[str] | None, typer.Option(help="Target domain; repeat for several. By default all.")
     ] = None,
     columns: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 8,
     temperature: Temperature = 1.0,
