@@ -112,7 +112,7 @@ def test_bce_is_finite_and_has_its_gradient_where_the_tanh_is_saturated(dtype):
     assert before_tanh.tanh()[:3].abs().eq(1).all()
     loss = losses.binary_cross_entropy(before_tanh, image)
     assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx((60 + 60 + 0 + 0.813) / 4, rel=1e-3)
+    assert loss.item() == pytest.approx((60 + 60 + 0 + 0.813) / 4, rel=1e-3)
     (gradient,) = torch.autograd.grad(4 * loss, before_tanh)
     expected = 2 * (torch.tensor([1.0, 0.0, 1.0, 0.7311]) - torch.tensor([0.0, 1.0, 1.0, 0.5]))
     torch.testing.assert_close(gradient.float(), expected, rtol=1e-2, atol=1e-6)
