@@ -1,6 +1,8 @@
 """From settings to a model: the one place that knows every family."""
 
-from gmvae_drit.config import DritSettings, GmvaeDritSettings, ModelSettings
+from gmvae_drit.config import DritSettings, GmvaeDritSettings, GmvaeSettings, ModelSettings
+from gmvae_drit.errors import ModelError
+from gmvae_drit.gmvae.model import Gmvae
 from gmvae_drit.model import Model
 from gmvae_drit.training import TranslationModel
 from gmvae_drit.translator import Translator
@@ -11,6 +13,8 @@ def build_model(settings: ModelSettings, domains: tuple[str, ...]) -> Model:
     match settings:
         case GmvaeDritSettings() | DritSettings():
             return TranslationModel(settings, len(domains))
+        case GmvaeSettings():
+            return Gmvae(settings)
 
 
 def build_translator(settings: ModelSettings, domains: tuple[str, ...]) -> Translator:
@@ -18,3 +22,5 @@ def build_translator(settings: ModelSettings, domains: tuple[str, ...]) -> Trans
     match settings:
         case GmvaeDritSettings() | DritSettings():
             return Translator(settings, len(domains))
+        case GmvaeSettings():
+            raise ModelError("a model of kind gmvae clusters and generates; it does not translate")

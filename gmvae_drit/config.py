@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+
+from gmvae_drit.gmvae.settings import GmvaeSettings as GmvaeSettings
+from gmvae_drit.settings import GumbelSettings as GumbelSettings
+from gmvae_drit.settings import Rate as Rate
+from gmvae_drit.settings import Settings as Settings
+from gmvae_drit.settings import Weight as Weight
 
 if TYPE_CHECKING:
     from gmvae_drit.attribute_space import AttributeSpace
-
-Weight = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ContentSettings(Settings):
@@ -66,19 +63,6 @@ class MixtureSettings(Settings):
     component close to what the generator saw of it."""
     init_scale: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the first prior means."""
-
-
-class GumbelSettings(Settings):
-    """Gumbel-softmax relaxation of y: tau = max(min_temp, init_temp * exp(-decay_temp_rate * epoch))."""
-
-    init_temp: Annotated[float, Field(gt=0)] = 1.0
-    """Temperature at epoch 0."""
-    min_temp: Annotated[float, Field(gt=0)] = 0.5
-    """Lowest temperature."""
-    decay_temp_rate: Weight = 0.013862944
-    """Decay per epoch; 0 keeps the first temperature."""
-    hard: bool = False
-    """Straight-through: one-hot forwards, soft gradient backwards."""
 
 
 class GeneratorSettings(Settings):
@@ -270,7 +254,7 @@ def _default_family(raw: Any) -> Any:
 
 
 ModelSettings = Annotated[
-    Annotated[GmvaeDritSettings | DritSettings, Field(discriminator="kind")],
+    Annotated[GmvaeDritSettings | DritSettings | GmvaeSettings, Field(discriminator="kind")],
     BeforeValidator(_default_family),
 ]
 """Every model family, told apart by `kind`; without one it is `gmvae_drit`."""

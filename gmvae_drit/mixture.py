@@ -42,6 +42,15 @@ def categorical_kl(logits_BK: Tensor) -> Tensor:
     return math.log(logits_BK.shape[1]) - categorical_entropy(logits_BK).mean()
 
 
+def consistency(logits_BK: Tensor, view_logits_VBK: Tensor) -> Tensor:
+    """KL(q(y | x) || q(y | x')) for deformed copies x' of x, mean over batch and views (arXiv:1702.08720, eq. 5).
+
+    q(y | x) is held constant: the copies follow the image, or both would drift to what is easiest to agree on.
+    """
+    target_BK = logits_BK.detach().log_softmax(1)
+    return (target_BK.exp() * (target_BK - view_logits_VBK.log_softmax(2))).sum(2).mean()
+
+
 def relative_information(logits_BK: Tensor, domain: Tensor) -> Tensor:
     """I(x; y) / log K of the samples given, mean over the domains among them; 0 for one component, at most 1."""
     K = logits_BK.shape[1]

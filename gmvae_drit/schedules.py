@@ -24,6 +24,11 @@ def linear_warmup(share: float, progress: Progress) -> float:
     return 1.0 if share == 0 else min(1.0, progress.fraction / share)
 
 
+def cosine_decay(progress: Progress) -> float:
+    """1 at the start of the run to 0 at its end, along half a cosine (arXiv:1608.03983, eq. 5)."""
+    return 0.5 * (1.0 + math.cos(math.pi * progress.fraction))
+
+
 def ttur_factors(ttur: OptimizerSettings) -> tuple[float, float]:
     """Factors of the translator's and of the discriminators' learning rate (arXiv:1706.08500)."""
     if isinstance(ttur.ttur, float):
