@@ -11,6 +11,7 @@ import typer
 
 from cluster.config import load, parse_overrides
 from cluster.errors import ClusterError
+from cluster.evaluation.network import Network
 from data_shards.errors import DataError
 from gmvae_drit.errors import ModelError
 
@@ -50,16 +51,29 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a trained run.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a trained run, or an export.")
+    ],
+    data: Annotated[str | None, typer.Option(help="URI of the data; that of the run unless given.")] = None,
+    features: Annotated[
+        Network, typer.Option(help="Network that FID, KID and perceptual distances are measured with.")
+    ] = Network.EFFICIENTNET_LITE0,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="File of Inception's weights; downloaded unless given.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=2, help="Test images of each domain, at most.")] = 500,
+    samples: Annotated[
+        int, typer.Option(min=2, help="Translations of an image by each component, for their distances.")
+    ] = 3,
     temperature: Annotated[float, typer.Option(min=0, help="Scale of a prior draw's deviation.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the judging classifiers.")] = 0,
 ) -> None:
-    """Measure a trained run on test images: content kept, components used, components that differ."""
+    """Measure a trained model on test images: how real, how varied, content kept, components used. With pictures."""
     try:
         from cluster.evaluate import evaluate, print_tables
 
-        print_tables(run, evaluate(run, limit, temperature, seed))
+        measured = evaluate(folder, data, features, inception_weights, limit, samples, temperature, seed)
+        print_tables(folder, measured)
     except (ClusterError, DataError, ModelError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

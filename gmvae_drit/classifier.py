@@ -51,7 +51,7 @@ def train_classifier(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Classifier(int(label.max()) + 1)
+        model = Classifier(int(label.max()) + 1).to(memory_format=torch.channels_last)  # 0.7 of the time
         batch = min(batch, len(image))
         steps = epochs * (len(image) // batch)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
@@ -59,7 +59,8 @@ def train_classifier(
         for _ in range(epochs):
             order = torch.randperm(len(image))
             for index in order.split(batch)[: len(image) // batch]:
-                loss = F.cross_entropy(model(_affine(image[index])), label[index])
+                changed = _affine(image[index]).contiguous(memory_format=torch.channels_last)
+                loss = F.cross_entropy(model(changed), label[index])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -1,0 +1,1 @@
+"""Measuring a translator on test images: `images` in, `measure`, then `pictures` and `tables` out."""

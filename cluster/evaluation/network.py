@@ -1,0 +1,36 @@
+"""Which network sees the pictures, for FID, KID, perceptual distances and neighbours."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gmvae_drit.metrics import LayeredFeatures
+
+SMALL = 64
+"""Images up to this side, in pixels, are looked at by EfficientNet at 128 pixels, larger ones at 224."""
+
+
+class Network(StrEnum):
+    """Feature networks by name."""
+
+    EFFICIENTNET_LITE0 = "efficientnet-lite0"
+    INCEPTION = "inception"
+    NONE = "none"
+
+
+def build(network: Network, image_size: int, inception_weights: Path | None) -> LayeredFeatures | None:
+    """The network for images of this size. Raises ModelError where its weights are missing."""
+    match network:
+        case Network.EFFICIENTNET_LITE0:
+            from gmvae_drit.metrics.efficientnet import EfficientNetLite0
+
+            return EfficientNetLite0(128 if image_size <= SMALL else 224)
+        case Network.INCEPTION:
+            from gmvae_drit.metrics.inception import Inception
+
+            return Inception(inception_weights)
+        case Network.NONE:
+            return None

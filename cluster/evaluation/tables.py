@@ -1,0 +1,48 @@
+"""An evaluation as tables for a terminal."""
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from cluster.evaluation.measure import Figure, Figures
+
+COLUMNS = 4
+
+
+def tables(title: str, figures: Mapping[str, Figures]) -> list[Table]:
+    """A row for each figure, a column for each domain or direction (at most four to a table) and the n of the first."""
+    names = list(figures)
+    return [
+        _table(title, {name: figures[name] for name in names[start : start + COLUMNS]})
+        for start in range(0, len(names), COLUMNS)
+    ]
+
+
+def _table(title: str, figures: Mapping[str, Figures]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column()
+    for name in (*figures, "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    keys = dict.fromkeys(key for column in figures.values() for key in column)
+    for key in keys:
+        row = [column.get(key) for column in figures.values()]
+        first = next(figure for figure in row if figure)
+        table.add_row(key, *(_cell(figure) for figure in row), _count(first))
+    return table
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    if figure.standard_error is None:
+        return _number(figure.value)
+    return f"{_number(figure.value)} ± {_number(figure.standard_error)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _count(figure: Figure) -> str:
+    return f"{figure.n}" if figure.n_real is None else f"{figure.n} / {figure.n_real}"
