@@ -20,7 +20,7 @@ CONFIGS = REPOSITORY / "cluster" / "configs"
 EVERY = sorted(CONFIGS.rglob("*.yaml"))
 DOMAINS = ("day", "night")
 SIDE = 64
-CAPS = {"width": 4, "max_width": 8, "residual_blocks": 1, "global_batch": 4, "threads": 1, "workers": 1}
+CAPS = {"width": 8, "max_width": 16, "residual_blocks": 1, "global_batch": 4, "threads": 1, "workers": 1}
 """Whole numbers of these names, wherever they are, shrink to these."""
 
 STUDY = {
@@ -44,6 +44,8 @@ def caps(settings, prefix=""):
             found |= caps(value, f"{prefix}{key}.")
         elif key in CAPS and isinstance(value, int):
             found[f"{prefix}{key}"] = min(value, CAPS[key])
+        elif key == "kind":  # a section that only its default made needs its tag beside the override
+            found[f"{prefix}{key}"] = value
     return found
 
 
