@@ -44,6 +44,8 @@ def caps(settings, prefix=""):
             found |= caps(value, f"{prefix}{key}.")
         elif key in CAPS and isinstance(value, int):
             found[f"{prefix}{key}"] = min(value, CAPS[key])
+        elif key == "image_size":
+            found[f"{prefix}{key}"] = SIDE
         elif key == "kind":  # a section that only its default made needs its tag beside the override
             found[f"{prefix}{key}"] = value
     return found
