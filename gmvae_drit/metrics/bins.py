@@ -29,17 +29,24 @@ class Bins:
     def __init__(self, reference: Tensor, seed: int, bins: int | None = None) -> None:
         """`bins` is one for every 20 images, at most 100 (the paper's), unless it is given."""
         from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
 
         self.bins = bins or max(2, min(100, len(reference) // IMAGES_PER_BIN))
         if len(reference) < self.bins:
             raise ValueError(f"{self.bins} bins need at least as many images, and there are {len(reference)}")
-        self._kmeans = KMeans(self.bins, n_init=4, random_state=seed).fit(reference.float().numpy())
+        with threadpool_limits(
+            1
+        ):  # its threads wait for each other by spinning: ten times the time on a busy machine
+            self._kmeans = KMeans(self.bins, n_init=4, random_state=seed).fit(reference.float().numpy())
         self.counts = torch.from_numpy(self._kmeans.labels_).bincount(minlength=self.bins)
         """Images of the reference in each bin, (b,)."""
 
     def count(self, features: Tensor) -> Tensor:
         """Images in each bin, (b,), of features (m, F); counts of batches add up to that of the whole."""
-        assigned = self._kmeans.predict(features.float().numpy())
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
+            assigned = self._kmeans.predict(features.float().numpy())
         return torch.from_numpy(assigned).long().bincount(minlength=self.bins)
 
     def compare(self, counts: Tensor) -> BinComparison:

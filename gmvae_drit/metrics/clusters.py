@@ -42,6 +42,7 @@ def clusters_of_codes(codes: Tensor, components: int, seed: int, restarts: int =
     """
     from sklearn.cluster import KMeans
     from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
 
     if len(codes) < 2 * components:
         raise ValueError(
@@ -60,7 +61,8 @@ def clusters_of_codes(codes: Tensor, components: int, seed: int, restarts: int =
             reg_covar=1e-6 * scale,
             random_state=seed,
         )
-    return {name: torch.from_numpy(method.fit_predict(z)).long() for name, method in methods.items()}
+    with threadpool_limits(1):  # as in `Bins`
+        return {name: torch.from_numpy(method.fit_predict(z)).long() for name, method in methods.items()}
 
 
 def _entropy(p: Tensor) -> float:
