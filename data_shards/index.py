@@ -52,7 +52,7 @@ class SampleIndex:
     def numbers(self, *names: str) -> list[Column]:
         """These columns, (N,) each, of the narrow types of ``COLUMNS``."""
         content = self._content()
-        return [self._column(content, name).to_numpy() for name in names]
+        return [_as_numpy(self._column(content, name)) for name in names]
 
     def keys(self) -> list[str]:
         """The WebDataset keys."""
@@ -69,10 +69,17 @@ class SampleIndex:
 
     def _column(self, content: bytes, name: str) -> pa.ChunkedArray:
         # One at a time: all columns of ten million samples at once would take twice the memory.
+        # `ParquetFile`, because `read_table` would import pandas.
         try:
-            table = pq.read_table(pa.BufferReader(content), columns=[name], use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+            file = pq.ParquetFile(pa.BufferReader(content))
+            column = file.read(columns=[name], use_threads=False).column(name)
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise DataError(f"{self._where} cannot be read: {error}; build the data set again") from None
-        if table.num_rows != self._split.count:
-            raise DataError(f"{self._where} has {table.num_rows} rows for {self._split.count} samples")
-        return table.column(name)
+        if len(column) != self._split.count:
+            raise DataError(f"{self._where} has {len(column)} rows for {self._split.count} samples")
+        return column
+
+
+def _as_numpy(column: pa.ChunkedArray) -> Column:
+    """The numbers of a column. Its own ``to_numpy`` would import pandas: half of the time to the first batch."""
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
