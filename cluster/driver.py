@@ -23,6 +23,7 @@ from cluster.progress import ProgressLine
 from cluster.ray_session import ray_session
 from cluster.run_folder import RunFolder, write_atomically
 from data_shards.loader import Loader
+from gmvae_drit.build import check_domains
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -36,6 +37,7 @@ def run(experiment: Experiment) -> int:
     folder = RunFolder(located.run.storage, located.run.name)
     _check_devices(located)
     loader = Loader(located.data, seed=located.run.seed, world_size=located.scaling.workers)
+    check_domains(located.model, loader.domains)
     folder.create()
     with folder.lock(), ProgressLine(located.run.name, located.train.steps) as line:
         notes = NoteHandler(line.note)

@@ -71,8 +71,6 @@ def find_images(
     if described:
         path = next(iter(described))
         raise DataError(f"{source.uri}/{METADATA} names {path!r}, which is no image there: correct it")
-    if len({image.domain for image in images}) < 2:
-        raise DataError(f"{source.uri} holds one domain only; translation needs at least two")
     return images, skipped
 
 

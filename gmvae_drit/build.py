@@ -10,11 +10,21 @@ from gmvae_drit.translator import Translator
 
 def build_model(settings: ModelSettings, domains: tuple[str, ...]) -> Model:
     """A new model of the family `settings.kind` with weights drawn from torch's default generator."""
+    check_domains(settings, domains)
     match settings:
         case GmvaeDritSettings() | DritSettings():
             return TranslationModel(settings, len(domains))
         case GmvaeSettings():
             return Gmvae(settings)
+
+
+def check_domains(settings: ModelSettings, domains: tuple[str, ...]) -> None:
+    """ModelError where a model of this family cannot be trained on so few domains."""
+    if len(domains) < settings.least_domains:
+        raise ModelError(
+            f"a model of kind {settings.kind} needs at least {settings.least_domains} domains to translate between, "
+            f"and the data hold {', '.join(domains)} only"
+        )
 
 
 def build_translator(settings: ModelSettings, domains: tuple[str, ...]) -> Translator:

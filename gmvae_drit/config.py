@@ -6,7 +6,7 @@ line says otherwise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
@@ -201,6 +201,8 @@ class OptimizerSettings(Settings):
 class TranslationSettings(Settings):
     """What all families of translation models share: the networks, the losses, the optimizer. They differ in the
     space of the attribute z."""
+
+    least_domains: ClassVar[int] = 2
 
     kind: str
     """Model family."""

@@ -189,7 +189,8 @@ def test_a_finished_run_says_so(undisturbed, config):
         ("train.steps=5", "train.steps = 5: this run has trained 10 steps; use a new run.name"),
         ("scaling.use_gpu=true", "scaling.use_gpu: 2 workers need a GPU each"),
         ("data.uri=/nowhere", "no data set at /nowhere"),
-        ("data.global_batch=400", "fewer than half of the global batch"),
+        ("data.global_batch=400", "fewer than its share of the global batch"),
+        ("data.domains=[A]", "needs at least 2 domains to translate between, and the data hold A only"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(undisturbed, config, word, reason):
