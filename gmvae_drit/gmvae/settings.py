@@ -1,6 +1,6 @@
 """Settings of the GMVAE by itself. Free of torch. The defaults are the recipe of `benchmarks/gmvae_mnist.py`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -82,6 +82,8 @@ class GmvaeOptimizerSettings(Settings):
 
 class GmvaeSettings(Settings):
     """GMVAE: clusters images and generates them, cluster by cluster. One domain is enough; more are pooled."""
+
+    least_domains: ClassVar[int] = 1
 
     kind: Literal["gmvae"] = "gmvae"
     """Model family."""
