@@ -160,7 +160,7 @@ of which importing torch is most). First batch: from opening the data, modules i
 ## From S3 (SeaweedFS on loopback, on the same cores)
 
 webdataset reads presigned URLs with curl, as it does by itself. mosaicml-streaming is in its first epoch, with an
-empty cache; later ones are those from disk.
+empty cache beside the index; later ones are those from disk.
 
 {table(results, "s3")}
 

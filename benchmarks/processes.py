@@ -1,19 +1,15 @@
 """CPU and memory of this process and of its workers, from /proc (Linux)."""
 
 import os
-from itertools import chain
 from pathlib import Path
+
+PARENT, TIMES = 1, slice(11, 15)  # of /proc/PID/stat behind the name; utime, stime, cutime, cstime
 
 
 def tree() -> list[int]:
     """This process and all that descend from it."""
-    parents = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
+    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    parents = {number: int(words[PARENT]) for number in numbers if (words := stat(number))}
     found = [os.getpid()]
     for process in found:
         found += [child for child, parent in parents.items() if parent == process]
@@ -22,20 +18,30 @@ def tree() -> list[int]:
 
 def cpu_of_tree() -> float:
     """CPU seconds of `tree` and of what has ended of it."""
-    ticks = 0
-    for process in tree():
-        # Of /proc/PID/stat, counted behind the name: utime, stime, cutime, cstime.
-        ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    ticks = sum(sum(map(int, stat(process)[TIMES])) for process in tree())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of_tree() -> float:
-    """MiB of `tree`, each page divided among those that share it."""
-    lines = [Path(f"/proc/{process}/smaps_rollup").read_text().splitlines() for process in tree()]
-    return sum(int(line.split()[1]) for line in chain(*lines) if line.startswith("Pss:")) / 1024
+    """MiB of `tree`, each page divided among those that share it (PSS)."""
+    lines = [line for process in tree() for line in about(process, "smaps_rollup").splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def peak_memory() -> float:
     """MiB that this process has had at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = about(os.getpid(), "status").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def stat(process: int) -> list[str]:
+    """Words of /proc/PID/stat behind the name, which may hold anything."""
+    return about(process, "stat").rpartition(")")[2].split()
+
+
+def about(process: int, what: str) -> str:
+    """A file of /proc/PID; empty once the process is gone."""
+    try:
+        return Path(f"/proc/{process}/{what}").read_text()
+    except OSError:
+        return ""
