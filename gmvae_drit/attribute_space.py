@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvae_drit import mixture
-from gmvae_drit.config import GumbelSettings, LossWeights, MixtureLossWeights, MixtureSettings
+from gmvae_drit.config import (
+    AttributeSettings,
+    GumbelSettings,
+    LossWeights,
+    MixtureLossWeights,
+    MixtureSettings,
+)
 from gmvae_drit.model import Progress
+from gmvae_drit.networks.attribute import AttributeEncoder
 from gmvae_drit.networks.prior import MixturePrior, Prior, StandardGaussian
 from gmvae_drit.schedules import gumbel_temperature, linear_warmup
 
@@ -30,6 +37,13 @@ class AttributeSpace(nn.Module, ABC):
     def new_prior(self, size: int) -> Prior:
         """p(y) p(z | y, d) of attributes of `size` dimensions."""
 
+    def new_encoder(self, settings: AttributeSettings, domains: int) -> AttributeEncoder:
+        """E_a."""
+        return AttributeEncoder(settings, self.components, domains)
+
+    def connect(self, encoder: AttributeEncoder, prior: Prior) -> None:
+        """Let the encoder know the prior, where it needs to."""
+
     @abstractmethod
     def temperature(self, progress: Progress) -> float:
         """Temperature of the relaxed y."""
@@ -43,6 +57,11 @@ class AttributeSpace(nn.Module, ABC):
     def regression_terms(self, out: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """How far a prior draw is from what is encoded from its translation."""
         return {"latent_regression": F.l1_loss(out["regressed_z"], out["z_prior"])}
+
+    def after_step(
+        self, translator: nn.Module, domain: Tensor, out: Mapping[str, Tensor], progress: Progress
+    ) -> None:
+        """What follows the codes of a step other than by gradients."""
 
     def schedules(self, progress: Progress) -> dict[str, float]:
         """What changes over a run, for the log."""
@@ -72,7 +91,7 @@ class GaussianSpace(AttributeSpace):
     ) -> dict[str, Tensor]:
         """KL(q(z|x) || N(0, I))."""
         w = self.weights
-        return {"kl": linear_warmup(w.kl_warmup, progress) * _gaussian_kl(out, w.free_bits)}
+        return {"kl": linear_warmup(w.kl_warmup, progress) * expected_kl(out, w.free_bits)}
 
 
 class MixtureSpace(AttributeSpace):
@@ -99,7 +118,7 @@ class MixtureSpace(AttributeSpace):
     ) -> dict[str, Tensor]:
         """KL of the posterior to the mixture prior, and what keeps the mixture from collapsing."""
         w = self.weights
-        gauss = _gaussian_kl(out, w.free_bits)
+        gauss = expected_kl(out, w.free_bits)
         categ = mixture.categorical_kl(out["q_logits"])
         usage_D, information_D, weight_D = self.usage(out["q_logits"], domain)
         shortfall_D = (w.information_floor * math.log(self.components) - information_D).clamp_min(0)
@@ -119,6 +138,7 @@ class MixtureSpace(AttributeSpace):
         return {"temperature": self.temperature(progress)}
 
 
-def _gaussian_kl(out: Mapping[str, Tensor], free_bits: float) -> Tensor:
+def expected_kl(out: Mapping[str, Tensor], free_bits: float) -> Tensor:
+    """KL of the posterior in `out` to its prior, the Gaussian part (`mixture.expected_gaussian_kl`)."""
     q, p = (out["q_mean"], out["q_logvar"]), (out["p_mean"], out["p_logvar"])
     return mixture.expected_gaussian_kl(out["q_logits"], q, p, free_bits)

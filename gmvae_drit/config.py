@@ -53,6 +53,21 @@ class AttributeSettings(Settings):
     """Stride-2 stages before global pooling."""
 
 
+class TrackingSettings(Settings):
+    """A mixture that follows the codes by EM, with its responsibilities as q(y|x) (`networks/tracked.py`)."""
+
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the run, in [0, 1], with the prior N(0, I), after which the mixture is fitted to recent codes."""
+    memory: PositiveInt = 1024
+    """Codes of each domain that EM sees, the most recent ones."""
+    every: PositiveInt = 5
+    """Steps from one iteration of EM to the next."""
+    min_variance: Annotated[float, Field(gt=0)] = 0.02
+    """Added to every variance, where the mean square of a domain's codes is 1."""
+    restarts: PositiveInt = 10
+    """Fits from different seeds at the end of the warm-up, of which the likeliest is taken."""
+
+
 class MixtureSettings(Settings):
     """Gaussian mixture p(y) p(z | y, d), one table of means and variances per domain."""
 
@@ -63,6 +78,10 @@ class MixtureSettings(Settings):
     component close to what the generator saw of it."""
     init_scale: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the first prior means."""
+    tracking: TrackingSettings | None = None
+    """Fit the mixture to the codes by EM instead of learning it by gradients; null learns it, and q(y|x) is a head of
+    the encoder (GMVAE). Where it is on, `max_logvar`, `init_scale`, `gumbel` and the weights `categ`, `usage`,
+    `information` and `component_regression` act on nothing."""
 
 
 class GeneratorSettings(Settings):
@@ -247,7 +266,10 @@ class GmvaeDritSettings(TranslationSettings):
     def attribute_space(self, domains: int) -> AttributeSpace:
         """See `TranslationSettings.attribute_space`."""
         from gmvae_drit.attribute_space import MixtureSpace
+        from gmvae_drit.tracked_space import TrackedSpace
 
+        if self.mixture.tracking is not None:
+            return TrackedSpace(self.mixture.tracking, self.mixture.components, self.loss, domains)
         return MixtureSpace(self.mixture, self.gumbel, self.loss, domains)
 
 

@@ -99,7 +99,10 @@ class TranslationModel(Model):
         terms |= self.space.posterior_terms(domain, out, progress)
         weights = self.settings.loss.model_dump()
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
+        self.space.after_step(self.translator, domain, out, progress)
         self._average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
+        for average, now in zip(self.averaged.buffers(), self.translator.buffers(), strict=True):
+            average.copy_(now)
 
         # The first ones are what the progress line shows.
         in_order = {"discriminator": terms_d["discriminator"]} | terms | terms_d

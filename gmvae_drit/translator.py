@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gmvae_drit.config import TranslationSettings
-from gmvae_drit.networks.attribute import AttributeEncoder, AttributePosterior
+from gmvae_drit.networks.attribute import AttributePosterior
 from gmvae_drit.networks.content import ContentEncoder
 from gmvae_drit.networks.generators import build_generator
 
@@ -25,8 +25,9 @@ class Translator(nn.Module):
         super().__init__()
         size, space = settings.attribute.size, settings.attribute_space(domains)
         self.content = ContentEncoder(settings.content)
-        self.attribute = AttributeEncoder(settings.attribute, space.components, domains)
+        self.attribute = space.new_encoder(settings.attribute, domains)
         self.prior = space.new_prior(size)
+        space.connect(self.attribute, self.prior)
         self.generator = build_generator(
             settings.generator, self.content.channels, settings.content.downsamplings, size, domains
         )
