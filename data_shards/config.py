@@ -32,9 +32,9 @@ class DataSettings(BaseModel):
     tail: Literal["drop", "pad"] = "drop"
     """What an epoch does with the samples that do not fill its last batch: leave them out, or fill it up with
     samples of its beginning."""
-    chunk: int = Field(default=32, ge=1)
+    chunk: int = Field(default=64, ge=1)
     """Consecutive samples read at once, at least 1. Larger reads faster, smaller shuffles better."""
-    window: int = Field(default=4, ge=1)
+    window: int = Field(default=2, ge=1)
     """Chunks that one slot of the batch holds in memory and shuffles among themselves, at least 1."""
     on_corrupt: Literal["stop", "substitute"] = "stop"
     """What a sample does whose bytes are not those that were built: stop the run and name it, or give its place
