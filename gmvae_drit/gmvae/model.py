@@ -9,7 +9,7 @@ from torch.optim import Adam, Optimizer
 from gmvae_drit import mixture
 from gmvae_drit.augmentations import deform
 from gmvae_drit.errors import ModelError
-from gmvae_drit.gmvae.networks import GmvaeNetwork
+from gmvae_drit.gmvae.networks import GmvaeNetwork, one_domain
 from gmvae_drit.gmvae.objective import negative_elbo, reconstruction
 from gmvae_drit.gmvae.settings import GmvaeSettings
 from gmvae_drit.images import enlargement, grid, to_unit
@@ -55,7 +55,7 @@ class Gmvae(Model):
         out = nets["gmvae"](image, views, temperature, s.gumbel.hard)
 
         q, p = (out["q_mean"], out["q_logvar"]), (out["p_mean"], out["p_logvar"])
-        usage_D, information_D, _ = self.usage(out["logits"], torch.zeros_like(batch["domain"]))
+        usage_D, information_D, _ = self.usage(out["logits"], one_domain(image))
         terms = {
             "rec": reconstruction(out["decoded"], image, s.rec_type).mean(),
             "gauss": mixture.expected_gaussian_kl(out["logits"], q, p, free_bits=0),
@@ -66,7 +66,6 @@ class Gmvae(Model):
         if s.loss.consistency:
             terms["consistency"] = mixture.consistency(out["logits"], out["view_logits"])
         weights = s.loss.model_dump()
-        weights["entropy"] *= linear_warmup(s.entropy_warmup, progress)
         update("gmvae", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
         log = {name: term.detach() for name, term in terms.items()}
         return log | {"information": information_D.detach().sum(), "temperature": torch.tensor(temperature)}
@@ -91,10 +90,9 @@ class Gmvae(Model):
         image = self.pixels(batch["image"])
         posterior = self.network.encode(image)
         decoded = self.network.decode(posterior.mode())
-        one_domain = torch.zeros_like(batch["domain"])
         return {
             "rec": reconstruction(decoded, image, self.settings.rec_type).mean(),
-            "information": mixture.relative_information(posterior.logits_BK, one_domain),
+            "information": mixture.relative_information(posterior.logits_BK, one_domain(image)),
         }
 
     @torch.no_grad()
@@ -102,7 +100,7 @@ class Gmvae(Model):
         """-ELBO in nats per image of a batch's images, one draw of z."""
         x, network = self.pixels(image), self.network
         posterior = network.encode(x)
-        prior = network.prior(torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        prior = network.prior(one_domain(x))
         return negative_elbo(x, posterior, prior, network.decode, self.settings.rec_type)
 
     @torch.no_grad()

@@ -63,7 +63,7 @@ class GmvaeNetwork(nn.Module):
         B = len(image)
         logits, *of_views = self.component_logits(torch.cat([image, *views])).split(B)
         posterior = self.posterior(image, logits)
-        p_mean, p_logvar = self.prior(_one_domain(image))
+        p_mean, p_logvar = self.prior(one_domain(image))
         return {
             "logits": logits,
             "view_logits": torch.stack(of_views) if of_views else logits.new_zeros(0, *logits.shape),
@@ -87,7 +87,7 @@ class GmvaeNetwork(nn.Module):
     @torch.no_grad()
     def sample(self, component_B: Tensor, temperature: float = 1.0) -> Tensor:
         """What p(x | z) gives for z ~ p(z | y = component), as `decode` does; `temperature` scales the deviation."""
-        return self.decode(self.prior.sample(_one_domain(component_B), component_B, temperature))
+        return self.decode(self.prior.sample(one_domain(component_B), component_B, temperature))
 
 
 def new_encoder(settings: GmvaeSettings) -> nn.Sequential:
@@ -140,6 +140,6 @@ def _dense_layers(sizes: Sequence[int]) -> list[nn.Module]:
     return layers
 
 
-def _one_domain(like: Tensor) -> Tensor:
-    """The domain of every image, for the prior's table: there is one."""
+def one_domain(like: Tensor) -> Tensor:
+    """The domain of every image, for what is kept by domain: here there is one."""
     return torch.zeros(len(like), dtype=torch.int64, device=like.device)

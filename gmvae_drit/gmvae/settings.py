@@ -102,8 +102,6 @@ class GmvaeSettings(Settings):
     rec_type: Literal["bce", "mse"] = "bce"
     """p(x|z): `bce` Bernoulli per pixel in [0, 1], `mse` Gaussian of variance 1."""
     loss: GmvaeWeights = GmvaeWeights()
-    entropy_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the run over which the weight of `entropy` grows from 0."""
     usage_momentum: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of a new batch in the running mean q(y); 1 takes the batch's own mean, over all workers."""
     deformation: DeformationSettings = DeformationSettings()
