@@ -182,7 +182,7 @@ def test_a_finished_run_says_so(undisturbed, config):
 
 
 @pytest.mark.parametrize(
-    ("word", "reason"),
+    ("words", "reason"),
     [
         ("model.mixture.components=3", "belongs to another run: model.mixture.components was 2, is 3"),
         ("run.seed=6", "belongs to another run: seed was 5, is 6"),
@@ -190,15 +190,15 @@ def test_a_finished_run_says_so(undisturbed, config):
         ("scaling.use_gpu=true", "scaling.use_gpu: 2 workers need a GPU each"),
         ("data.uri=/nowhere", "no data set at /nowhere"),
         ("data.global_batch=400", "fewer than its share of the global batch"),
-        ("data.domains=[A]", "needs at least 2 domains to translate between, and the data hold A only"),
+        ("data.domains=[A] data.tail=pad", "needs at least 2 domains to translate between, and the data hold A only"),
     ],
 )
-def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(undisturbed, config, word, reason):
-    if word == "scaling.use_gpu=true" and torch.cuda.device_count() >= 2:
+def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(undisturbed, config, words, reason):
+    if words == "scaling.use_gpu=true" and torch.cuda.device_count() >= 2:
         pytest.skip("this machine has the GPUs")
     folder, _ = undisturbed
     before = sorted(folder.root.rglob("*"))
-    code, lines = Command(config, f"run.storage={folder.root.parent}", word).wait(60)
+    code, lines = Command(config, f"run.storage={folder.root.parent}", *words.split()).wait(60)
     assert code == 1
     (line,) = lines
     assert line.startswith("error: ")
