@@ -27,4 +27,4 @@ def held_out_batch(data: DataSettings, domains: tuple[str, ...], count: int) -> 
     ]
     size = min(len(half) for half in halves)
     image = torch.stack([image for half in halves for image in half[:size]])
-    return {"image": image, "domain": torch.arange(2).repeat_interleave(size)}
+    return {"image": image, "domain": torch.arange(len(halves)).repeat_interleave(size)}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -28,12 +28,18 @@ class ExportConfig(BaseModel):
     """Version of this file's layout."""
     model: ModelSettings
     """Settings the model was trained with."""
-    domains: Annotated[tuple[str, ...], Field(min_length=2)]
+    domains: Annotated[tuple[str, ...], Field(min_length=1)]
     """Domain names; a domain's index is its place here."""
     image_size: PositiveInt
     """Short side of the training images, in pixels."""
     step: Annotated[int, Field(ge=0)]
     """Training steps behind the weights."""
+
+    @model_validator(mode="after")
+    def _enough_domains(self) -> "ExportConfig":
+        if len(self.domains) < self.model.least_domains:
+            raise ValueError(f"domains: a {self.model.kind} model has at least {self.model.least_domains}")
+        return self
 
 
 def save_export(folder: Path, model: Model, config: ExportConfig) -> None:
