@@ -190,7 +190,10 @@ def test_a_finished_run_says_so(undisturbed, config):
         ("scaling.use_gpu=true", "scaling.use_gpu: 2 workers need a GPU each"),
         ("data.uri=/nowhere", "no data set at /nowhere"),
         ("data.global_batch=400", "fewer than its share of the global batch"),
-        ("data.domains=[A] data.tail=pad", "needs at least 2 domains to translate between, and the data hold A only"),
+        (
+            "data.domains=[A] data.tail=pad",
+            "needs at least 2 domains to translate between, and the data hold A only",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line_before_ray_starts(undisturbed, config, words, reason):
