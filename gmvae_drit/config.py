@@ -234,7 +234,8 @@ class TranslationSettings(Settings):
     loss: LossWeights = LossWeights()
     optimizer: OptimizerSettings = OptimizerSettings()
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay per step of the averaged translator that evaluation and export use; 0 uses the last weights."""
+    """Decay per step of the averaged translator that evaluation and export use; 0 uses the last weights. The weights
+    before training have no part in the average, so that short runs can be judged, too."""
 
     def attribute_space(self, domains: int) -> AttributeSpace:
         """A new attribute space of this family, for `domains` domains."""

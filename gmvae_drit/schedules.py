@@ -34,3 +34,13 @@ def ttur_factors(ttur: OptimizerSettings) -> tuple[float, float]:
     if isinstance(ttur.ttur, float):
         return ttur.ttur, 1.0
     return {"none": (1.0, 1.0), "double_gen_enc": (2.0, 1.0), "half_discr": (1.0, 0.5)}[ttur.ttur]
+
+
+def ema_decay(decay: float, progress: Progress) -> float:
+    """Decay of the averaged weights at this step, such that the weights before training have no part in them.
+
+    After step t the average is sum_i decay^(t-i) w_i / sum_i decay^(t-i) over the steps i = 0 … t: the bias correction
+    of Adam's moments (arXiv:1412.6980, section 3).
+    """
+    t = progress.step
+    return decay * (1 - decay**t) / (1 - decay ** (t + 1))

@@ -21,7 +21,7 @@ from gmvae_drit.model import Batch, Model, Progress, Update
 from gmvae_drit.networks.content import ContentDiscriminator
 from gmvae_drit.networks.discriminator import Discriminator, Verdict
 from gmvae_drit.previews import preview_grid
-from gmvae_drit.schedules import linear_decay, ttur_factors
+from gmvae_drit.schedules import ema_decay, linear_decay, ttur_factors
 from gmvae_drit.translator import Translator, swap_halves
 
 
@@ -40,7 +40,6 @@ class TranslationModel(Model):
         )
         self.space = settings.attribute_space(domains)
         self.averaged = copy.deepcopy(self.translator).eval().requires_grad_(False)
-        self._average = get_ema_multi_avg_fn(settings.ema_decay)
 
     def train(self, mode: bool = True) -> "TranslationModel":
         """As `nn.Module.train`, but the averaged translator never leaves evaluation mode."""
@@ -100,14 +99,20 @@ class TranslationModel(Model):
         weights = self.settings.loss.model_dump()
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
         self.space.after_step(self.translator, domain, out, progress)
-        self._average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
-        for average, now in zip(self.averaged.buffers(), self.translator.buffers(), strict=True):
-            average.copy_(now)
+        self._average(progress)
 
         # The first ones are what the progress line shows.
         in_order = {"discriminator": terms_d["discriminator"]} | terms | terms_d
         log = {name: term.detach() for name, term in in_order.items()}
         return log | {name: torch.tensor(value) for name, value in self.space.schedules(progress).items()}
+
+    @torch.no_grad()
+    def _average(self, progress: Progress) -> None:
+        """Take this step's weights into the averaged translator, and its buffers as they are."""
+        average = get_ema_multi_avg_fn(ema_decay(self.settings.ema_decay, progress))
+        average(list(self.averaged.parameters()), list(self.translator.parameters()), 0)
+        for kept, now in zip(self.averaged.buffers(), self.translator.buffers(), strict=True):
+            kept.copy_(now)
 
     def _check_size(self, image: Tensor) -> None:
         s, (H, W) = self.settings, image.shape[2:]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gmvae_drit.config import GumbelSettings, OptimizerSettings
 from gmvae_drit.model import Progress
-from gmvae_drit.schedules import gumbel_temperature, linear_decay, linear_warmup, ttur_factors
+from gmvae_drit.schedules import ema_decay, gumbel_temperature, linear_decay, linear_warmup, ttur_factors
 
 
 def at_epoch(epoch):
@@ -80,3 +80,11 @@ def test_learning_rates_of_all_networks():
     )
     doubled = tiny.model(optimizer={"ttur": "double_gen_enc"}, content_discriminator=None)
     assert doubled.learning_rates(at(0)) == pytest.approx({"translator": 2e-4, "discriminator": 1e-4})
+
+
+@given(st.floats(0, 0.9999), st.integers(0, 5000))
+def test_averaging_forgets_the_weights_before_training_and_ends_at_the_decay_asked_for(decay, step):
+    """Of the weights before training, the product of all decays is left: nothing after the first step."""
+    assert ema_decay(decay, at(0)) == 0
+    assert 0 <= ema_decay(decay, at(step)) <= decay
+    assert ema_decay(0.9, at(1000)) == pytest.approx(0.9)

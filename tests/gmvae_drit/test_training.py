@@ -205,15 +205,19 @@ def test_content_discriminator_is_clipped():
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
-def test_averaged_translator_follows_the_exponential_moving_average(decay):
-    model = tiny.model(ema_decay=decay)
-    expected = copy.deepcopy(model.translator.state_dict())
-    for step in range(3):
-        tiny.train(model, tiny.batch(seed=step))
-        for name, p in model.translator.state_dict().items():
-            expected[name] = decay * expected[name] + (1 - decay) * p
+def test_averaged_translator_is_the_exponentially_weighted_mean_of_the_weights_after_each_step(decay):
+    """sum_i decay^(t-i) w_i / sum_i decay^(t-i), i = 0 … t: the weights before training have no part in it."""
+    model, steps = tiny.model(ema_decay=decay), 4
+    after = []
+    for step in range(steps):
+        tiny.train(model, tiny.batch(seed=step), progress=Progress(step, steps, 0.0))
+        after.append(copy.deepcopy(model.translator.state_dict()))
+    weights = [decay ** (steps - 1 - i) for i in range(steps)]
     for name, p in model.averaged.state_dict().items():
-        torch.testing.assert_close(p, expected[name], rtol=1e-5, atol=1e-7, msg=name)
+        expected = sum(w * state[name].double() for w, state in zip(weights, after, strict=True)) / sum(
+            weights
+        )
+        torch.testing.assert_close(p.double(), expected, rtol=1e-5, atol=1e-7, msg=name)
 
 
 def test_averaged_translator_stays_in_evaluation_mode_and_out_of_training():
