@@ -52,11 +52,11 @@ PALETTES: dict[str, Array] = {
 UNIT_SHAPES: dict[str, Array] = {
     "triangle": np.exp(2j * np.pi * (np.arange(3) / 3 - 0.25)),
     "square": np.exp(2j * np.pi * (np.arange(4) / 4 + 0.125)),
-    "star": np.exp(2j * np.pi * np.arange(10) / 10) * np.tile([1.0, 0.45], 5),
+    "star": np.exp(2j * np.pi * np.arange(10) / 10) * np.tile([1.0, 0.55], 5),
     "disc": np.exp(2j * np.pi * np.arange(64) / 64),
     "cross": np.array(
-        [complex(x, y) for x, y in [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3)]]
-        + [complex(x, y) for x, y in [(0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3)]]
+        [complex(x, y) for x, y in [(-0.4, -1), (0.4, -1), (0.4, -0.4), (1, -0.4), (1, 0.4), (0.4, 0.4)]]
+        + [complex(x, y) for x, y in [(0.4, 1), (-0.4, 1), (-0.4, 0.4), (-1, 0.4), (-1, -0.4), (-0.4, -0.4)]]
     ),
 }  # outlines in the complex plane, about the origin, of radius 1 or so
 
@@ -95,7 +95,7 @@ def mode_images(seed: int, spread: Spread) -> Iterator[SourceImage]:
 
 def random_content(random: np.random.Generator) -> Content:
     """A shape that lies wholly within the image."""
-    radius = float(random.uniform(11, 20))
+    radius = float(random.uniform(17, 25))
     x, y = random.uniform(radius + 2, SIDE - radius - 2, 2)
     return Content(
         int(random.integers(len(UNIT_SHAPES))), complex(x, y), radius, float(random.uniform(0, 2 * np.pi))
@@ -112,7 +112,7 @@ def render(content: Content, colours: Array, stripes: float) -> Image.Image:
     size = (SIDE * OVERSAMPLING, SIDE * OVERSAMPLING)
     inside, edge = Image.new("L", size), Image.new("L", size)
     ImageDraw.Draw(inside).polygon(points, fill=255)
-    ImageDraw.Draw(edge).line([*points, *points[:2]], fill=255, width=2 * OVERSAMPLING, joint="curve")
+    ImageDraw.Draw(edge).line([*points, *points[:2]], fill=255, width=OVERSAMPLING, joint="curve")
     inside_HW, edge_HW = (
         np.asarray(mask.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64) / 255
         for mask in (inside, edge)

@@ -6,21 +6,17 @@ Legend: B batch, D domains, K components, Z attribute size. `out` is what `Trans
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvae_drit import mixture
-from gmvae_drit.config import (
-    AttributeSettings,
-    GumbelSettings,
-    LossWeights,
-    MixtureLossWeights,
-    MixtureSettings,
-)
+from gmvae_drit.config import AttributeSettings, GmvaeDritSettings, LossWeights
+from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture, on_every_rank
 from gmvae_drit.model import Progress
-from gmvae_drit.networks.attribute import AttributeEncoder
+from gmvae_drit.networks.attribute import AttributeEncoder, ResponsibilityEncoder
 from gmvae_drit.networks.prior import MixturePrior, Prior, StandardGaussian
 from gmvae_drit.schedules import gumbel_temperature, linear_warmup
 
@@ -59,9 +55,9 @@ class AttributeSpace(nn.Module, ABC):
         return {"latent_regression": F.l1_loss(out["regressed_z"], out["z_prior"])}
 
     def after_step(
-        self, translator: nn.Module, domain: Tensor, out: Mapping[str, Tensor], progress: Progress
+        self, priors: Sequence[Prior], domain: Tensor, out: Mapping[str, Tensor], progress: Progress
     ) -> None:
-        """What follows the codes of a step other than by gradients."""
+        """What the priors, trained and averaged, learn of the codes of a step other than by gradients."""
 
     def schedules(self, progress: Progress) -> dict[str, float]:
         """What changes over a run, for the log."""
@@ -97,36 +93,82 @@ class GaussianSpace(AttributeSpace):
 class MixtureSpace(AttributeSpace):
     """A Gaussian mixture in each domain (GMVAE, arXiv:1611.02648)."""
 
-    def __init__(
-        self, settings: MixtureSettings, gumbel: GumbelSettings, weights: MixtureLossWeights, domains: int
-    ) -> None:
+    def __init__(self, settings: GmvaeDritSettings, domains: int) -> None:
         super().__init__()
-        self.settings, self.gumbel, self.weights, self.domains = settings, gumbel, weights, domains
-        self.components, self.hard = settings.components, gumbel.hard
-        self.usage = mixture.ComponentUsage(domains, settings.components)
+        m = settings.mixture
+        self.settings, self.mixture, self.weights, self.domains = settings, m, settings.loss, domains
+        self.components, self.hard = m.components, settings.gumbel.hard
+        self.usage = mixture.ComponentUsage(domains, m.components)
+        self.memory = CodeMemory(domains, m.warmup.codes, settings.attribute.size) if m.warmup else None
 
     def new_prior(self, size: int) -> Prior:
         """See `AttributeSpace.new_prior`."""
-        return MixturePrior(self.settings, size, self.domains)
+        return MixturePrior(self.mixture, size, self.domains)
+
+    def new_encoder(self, settings: AttributeSettings, domains: int) -> AttributeEncoder:
+        """See `AttributeSpace.new_encoder`."""
+        if self.mixture.posterior == "responsibilities":
+            return ResponsibilityEncoder(settings, domains)
+        return super().new_encoder(settings, domains)
+
+    def connect(self, encoder: AttributeEncoder, prior: Prior) -> None:
+        """See `AttributeSpace.connect`: responsibilities are read off the prior."""
+        if isinstance(encoder, ResponsibilityEncoder):
+            encoder.read_off(prior)
 
     def temperature(self, progress: Progress) -> float:
         """See `AttributeSpace.temperature`."""
-        return gumbel_temperature(self.gumbel, progress)
+        return gumbel_temperature(self.settings.gumbel, progress)
 
     def posterior_terms(
         self, domain: Tensor, out: Mapping[str, Tensor], progress: Progress
     ) -> dict[str, Tensor]:
         """KL of the posterior to the mixture prior, and what keeps the mixture from collapsing."""
-        w = self.weights
+        w, logits = self.weights, out["q_logits"]
         gauss = expected_kl(out, w.free_bits)
-        categ = mixture.categorical_kl(out["q_logits"])
-        usage_D, information_D, weight_D = self.usage(out["q_logits"], domain)
+        categ = mixture.categorical_kl(logits).clamp_min(w.categ_floor)
+        usage_D, information_D, weight_D = self.usage(logits, domain)
         shortfall_D = (w.information_floor * math.log(self.components) - information_D).clamp_min(0)
-        return {
+        parted = self._parted(progress)
+        terms = {
             "kl": linear_warmup(w.kl_warmup, progress) * (w.gauss * gauss + w.categ * categ),
-            "usage": (weight_D * usage_D).sum(),
-            "information": (weight_D * shortfall_D).sum(),
+            "usage": parted * (weight_D * usage_D).sum(),
+            "information": parted * (weight_D * shortfall_D).sum(),
+            "entropy": parted * mixture.categorical_entropy(logits).mean(),
         }
+        if w.consistency:
+            terms["consistency"] = parted * mixture.consistency(logits, out["view_logits"])
+        return terms
+
+    @torch.no_grad()
+    def after_step(
+        self, priors: Sequence[Prior], domain: Tensor, out: Mapping[str, Tensor], progress: Progress
+    ) -> None:
+        """See `AttributeSpace.after_step`: at the end of the warm-up, a mixture of recent codes. The same on every
+        rank."""
+        warmup = self.mixture.warmup
+        if warmup is None or self.memory is None or self._parted(progress):
+            return
+        self.memory.add(out["mean_z"], domain)
+        if progress.step + 1 == self._first_step(progress):
+            full = self.mixture.covariance == "full"
+            fits = [
+                fit_mixture(self.memory.of(d), self.components, full, warmup.restarts, seed=progress.step)
+                for d in range(self.domains)
+            ]
+            mean_DKZ, covariance_DKZZ = (on_every_rank(torch.stack(x)) for x in zip(*fits, strict=True))
+            for prior in priors:
+                assert isinstance(prior, MixturePrior)
+                prior.start(mean_DKZ, covariance_DKZZ)
+
+    def _first_step(self, progress: Progress) -> int:
+        """The first step after the warm-up."""
+        share = self.mixture.warmup.share if self.mixture.warmup else 0.0
+        return max(1, round(share * progress.total_steps)) if share else 0
+
+    def _parted(self, progress: Progress) -> bool:
+        """Whether the components differ by now."""
+        return progress.step >= self._first_step(progress)
 
     def regression_terms(self, out: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `AttributeSpace.regression_terms`; of the component as well."""
@@ -141,4 +183,4 @@ class MixtureSpace(AttributeSpace):
 def expected_kl(out: Mapping[str, Tensor], free_bits: float) -> Tensor:
     """KL of the posterior in `out` to its prior, the Gaussian part (`mixture.expected_gaussian_kl`)."""
     q, p = (out["q_mean"], out["q_logvar"]), (out["p_mean"], out["p_logvar"])
-    return mixture.expected_gaussian_kl(out["q_logits"], q, p, free_bits)
+    return mixture.expected_gaussian_kl(out["q_logits"], q, p, free_bits, out.get("p_shear"))

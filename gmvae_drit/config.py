@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from gmvae_drit.gmvae.settings import DeformationSettings as DeformationSettings
 from gmvae_drit.gmvae.settings import GmvaeSettings as GmvaeSettings
 from gmvae_drit.settings import GumbelSettings as GumbelSettings
 from gmvae_drit.settings import Rate as Rate
@@ -51,21 +52,21 @@ class AttributeSettings(Settings):
     """Channels are doubled by each stage, no further than this."""
     downsamplings: Annotated[int, Field(ge=1, le=6)] = 4
     """Stride-2 stages before global pooling."""
+    pooling: Literal["average", "average_max"] = "average"
+    """Global pooling; published `average`. With the maximum beside it, what colour a thing has is told from how large
+    it is."""
 
 
-class TrackingSettings(Settings):
-    """A mixture that follows the codes by EM, with its responsibilities as q(y|x) (`networks/tracked.py`)."""
+class WarmupSettings(Settings):
+    """The prior N(0, I) for a while, then a mixture fitted by EM to the codes that have formed; it keeps the mean and
+    the scale that they have at that time."""
 
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of the run, in [0, 1], with the prior N(0, I), after which the mixture is fitted to recent codes."""
-    memory: PositiveInt = 1024
-    """Codes of each domain that EM sees, the most recent ones."""
-    every: PositiveInt = 5
-    """Steps from one iteration of EM to the next."""
-    min_variance: Annotated[float, Field(gt=0)] = 0.02
-    """Added to every variance, where the mean square of a domain's codes is 1."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of the run, in (0, 1)."""
+    codes: PositiveInt = 512
+    """Codes of each domain that the mixture is fitted to, the most recent ones."""
     restarts: PositiveInt = 10
-    """Fits from different seeds at the end of the warm-up, of which the likeliest is taken."""
+    """Fits from different seeds, of which the likeliest is taken."""
 
 
 class MixtureSettings(Settings):
@@ -78,10 +79,13 @@ class MixtureSettings(Settings):
     component close to what the generator saw of it."""
     init_scale: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the first prior means."""
-    tracking: TrackingSettings | None = None
-    """Fit the mixture to the codes by EM instead of learning it by gradients; null learns it, and q(y|x) is a head of
-    the encoder (GMVAE). Where it is on, `max_logvar`, `init_scale`, `gumbel` and the weights `categ`, `usage`,
-    `information` and `component_regression` act on nothing."""
+    posterior: Literal["head", "responsibilities"] = "head"
+    """q(y|x). `head`: an output of the encoder (GMVAE), with a Gaussian q(z|x,y) for each component.
+    `responsibilities`: one Gaussian q(z|x), and q(y|x) = p(y|z) at its mean (VaDE, arXiv:1611.05148)."""
+    warmup: WarmupSettings | None = None
+    """Start as a single Gaussian, and with components where codes lie; null starts at random ones."""
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    """Of each component; GMVAE has diagonal ones. Full ones fit codes whose clusters lie askew."""
 
 
 class GeneratorSettings(Settings):
@@ -180,6 +184,9 @@ class LossWeights(Settings):
     """Share of the run over which the KL weight grows from 0."""
     latent_regression: Weight = 10.0
     """L1 between a prior draw z and the mean encoded from its translation."""
+    attribute_consistency: Weight = 0.0
+    """L1 between the mean attribute codes of an image and of its deformed copy (`deformation`): the code holds what
+    survives deformations, colour and not shape. Not in DRIT++."""
     mode_seeking: Weight = 1.0
     """1 / (|dI| / |dz| + 1e-5) for two prior draws (arXiv:1903.05628)."""
 
@@ -191,10 +198,17 @@ class MixtureLossWeights(LossWeights):
     """KL(q(z|x,y) || p(z|y)) within `kl`."""
     categ: Annotated[float, Field(ge=0, le=1)] = 1.0
     """KL(q(y|x) || p(y)) within `kl`: it punishes an informative y, so lower it where `information` is on."""
+    categ_floor: Weight = 0.0
+    """Nats of that KL which are not punished: at most log K. Alone it does not prevent collapse."""
     usage: Weight = 0.0
     """KL(mean q(y) || p(y)) on a running mean: keeps every component in use. Not in DRIT++ or GMVAE."""
     information: Weight = 0.0
     """Hinge max(0, information_floor * log K - I(x; y)): keeps q(y|x) decided. Not in DRIT++ or GMVAE."""
+    entropy: Weight = 0.0
+    """Mean entropy of q(y|x): each image belongs to one component. Use it with `usage`."""
+    consistency: Weight = 0.0
+    """KL(q(y|x) || q(y|deformed x)), the first held constant: a component holds what survives `deformation`
+    (arXiv:1702.08720, eq. 5). Not computed where 0."""
     information_floor: Annotated[float, Field(ge=0, le=1)] = 0.8
     """Share of log K that the mutual information I(x; y) must reach."""
     component_regression: Weight = 0.0
@@ -232,10 +246,17 @@ class TranslationSettings(Settings):
     content_discriminator: ContentDiscriminatorSettings | None = ContentDiscriminatorSettings()
     """null trains without one."""
     loss: LossWeights = LossWeights()
+    deformation: DeformationSettings = DeformationSettings()
+    """What the attribute should survive, where a consistency term is on."""
     optimizer: OptimizerSettings = OptimizerSettings()
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay per step of the averaged translator that evaluation and export use; 0 uses the last weights. The weights
     before training have no part in the average, so that short runs can be judged, too."""
+
+    @property
+    def needs_view(self) -> bool:
+        """Whether a loss term compares images with deformed copies."""
+        return self.loss.attribute_consistency > 0
 
     def attribute_space(self, domains: int) -> AttributeSpace:
         """A new attribute space of this family, for `domains` domains."""
@@ -264,14 +285,16 @@ class GmvaeDritSettings(TranslationSettings):
     gumbel: GumbelSettings = GumbelSettings()
     loss: MixtureLossWeights = MixtureLossWeights()
 
+    @property
+    def needs_view(self) -> bool:
+        """See `TranslationSettings.needs_view`."""
+        return super().needs_view or self.loss.consistency > 0
+
     def attribute_space(self, domains: int) -> AttributeSpace:
         """See `TranslationSettings.attribute_space`."""
         from gmvae_drit.attribute_space import MixtureSpace
-        from gmvae_drit.tracked_space import TrackedSpace
 
-        if self.mixture.tracking is not None:
-            return TrackedSpace(self.mixture.tracking, self.mixture.components, self.loss, domains)
-        return MixtureSpace(self.mixture, self.gumbel, self.loss, domains)
+        return MixtureSpace(self, domains)
 
 
 def _default_family(raw: Any) -> Any:

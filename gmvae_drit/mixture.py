@@ -11,25 +11,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def gaussian_kl(mean_q: Tensor, logvar_q: Tensor, mean_p: Tensor, logvar_p: Tensor) -> Tensor:
+def gaussian_kl(
+    mean_q: Tensor, logvar_q: Tensor, mean_p: Tensor, logvar_p: Tensor, shear_p: Tensor | None = None
+) -> Tensor:
     """KL(N(mean_q, var_q) || N(mean_p, var_p)) of every dimension (arXiv:1312.6114, appendix B, for two Gaussians).
 
     = (logvar_p - logvar_q + (var_q + (mean_q - mean_p)^2) / var_p - 1) / 2
+    With `shear_p` T (..., Z, Z), unit lower triangular, p has the covariance T^-1 diag(var_p) T^-T; the dimensions are
+    then those of T (z - mean_p), and their sum is the divergence, for |T| = 1.
     """
-    spread = logvar_q.exp() + (mean_q - mean_p).square()
-    return 0.5 * (logvar_p - logvar_q + spread * (-logvar_p).exp() - 1)
+    offset, var_q = mean_q - mean_p, logvar_q.exp()
+    if shear_p is not None:  # sums, for a matmul would autocast
+        offset = (shear_p * offset[..., None, :]).sum(-1)
+        var_q = (shear_p.square() * var_q[..., None, :]).sum(-1)
+    return 0.5 * (logvar_p - logvar_q + (var_q + offset.square()) * (-logvar_p).exp() - 1)
 
 
 def expected_gaussian_kl(
-    logits_BK: Tensor, q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor], free_bits: float
+    logits_BK: Tensor,
+    q: tuple[Tensor, Tensor],
+    p: tuple[Tensor, Tensor],
+    free_bits: float,
+    shear_p: Tensor | None = None,
 ) -> Tensor:
     """sum_j max(free_bits, E_{q(y)} KL_j(q(z|x,y) || p(z|y))), mean over the batch (arXiv:1611.02648, eq. 4, term 2).
 
-    `q` and `p` are (mean, log-variance), each (B, K, Z). The expectation over y is exact: all K are summed.
+    `q` and `p` are (mean, log-variance), each (B, K, Z); `shear_p` (B, K, Z, Z) as in `gaussian_kl`. The expectation
+    over y is exact: all K are summed.
     """
-    kl_BKZ = gaussian_kl(*q, *p)
+    kl_BKZ = gaussian_kl(*q, *p, shear_p)
     kl_BZ = (logits_BK.softmax(1)[:, :, None] * kl_BKZ).sum(1)
     return kl_BZ.clamp_min(free_bits).sum(1).mean()
+
+
+def log_densities(
+    z_BZ: Tensor, mean_BKZ: Tensor, logvar_BKZ: Tensor, shear_BKZZ: Tensor | None = None
+) -> Tensor:
+    """log p(z | y) of every component, (B, K), up to one constant; `shear_BKZZ` as in `gaussian_kl`."""
+    offset_BKZ = z_BZ[:, None] - mean_BKZ
+    if shear_BKZZ is not None:
+        offset_BKZ = (shear_BKZZ * offset_BKZ[..., None, :]).sum(-1)
+    return -0.5 * (logvar_BKZ + offset_BKZ.square() * (-logvar_BKZ).exp()).sum(2)
 
 
 def categorical_entropy(logits_BK: Tensor) -> Tensor:

@@ -60,14 +60,12 @@ class Draws:
 
     @torch.inference_mode()
     def _draw(self, translator: Translator, k: int, sample: int, image: str) -> Tensor:
-        """z = mean + temperature * sd * noise, (1, Z)."""
+        """z of p(z | y = k) for noise that is a function of its name, (1, Z)."""
         device = next(translator.parameters()).device
-        mean_BKZ, logvar_BKZ = (
-            t.float().cpu() for t in translator.prior(torch.tensor([self.domain], device=device))
-        )
-        noise_BZ = keyed_noise(mean_BKZ[:, k].shape, self.seed, self.domain_name, k, sample, image)
-        z_BZ: Tensor = mean_BKZ[:, k] + self.temperature * (0.5 * logvar_BKZ[:, k]).exp() * noise_BZ
-        return z_BZ
+        shape = (1, translator.generator.size)
+        noise_BZ = self.temperature * keyed_noise(shape, self.seed, self.domain_name, k, sample, image)
+        domain, component = (torch.tensor([i], device=device) for i in (self.domain, k))
+        return translator.prior.place(domain, component, noise_BZ.to(device)).float().cpu()
 
 
 def keyed_noise(shape: Sequence[int], *key: str | int) -> Tensor:

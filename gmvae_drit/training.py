@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gmvae_drit import losses, mixture
+from gmvae_drit.augmentations import deform
 from gmvae_drit.config import TranslationSettings
 from gmvae_drit.errors import ModelError
 from gmvae_drit.images import to_unit
@@ -82,7 +83,8 @@ class TranslationModel(Model):
         """
         image, domain = to_unit(batch["image"]), batch["domain"]
         self._check_size(image)
-        out = nets["translator"](image, domain, self.space.temperature(progress))
+        view = deform(image, **self.settings.deformation.model_dump()) if self.settings.needs_view else None
+        out = nets["translator"](image, domain, self.space.temperature(progress), view)
 
         terms_d = self._discriminator_terms(nets["discriminator"], image, domain, out, progress)
         update("discriminator", torch.stack(list(terms_d.values())).sum())
@@ -98,8 +100,8 @@ class TranslationModel(Model):
         terms |= self.space.posterior_terms(domain, out, progress)
         weights = self.settings.loss.model_dump()
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
-        self.space.after_step(self.translator, domain, out, progress)
         self._average(progress)
+        self.space.after_step([self.translator.prior, self.averaged.prior], domain, out, progress)
 
         # The first ones are what the progress line shows.
         in_order = {"discriminator": terms_d["discriminator"]} | terms | terms_d
@@ -186,6 +188,8 @@ class TranslationModel(Model):
             terms["content_reconstruction"] = F.l1_loss(
                 out["fakes_content"], out["content"].detach().repeat(2, 1, 1, 1)
             )
+        if w.attribute_consistency:
+            terms["attribute_consistency"] = F.l1_loss(out["view_z"], out["mean_z"])
         if w.mode_seeking:
             terms["mode_seeking"] = losses.mode_seeking(
                 out["by_prior"], out["by_prior2"], out["z_prior"], out["z_prior2"]

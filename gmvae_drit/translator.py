@@ -40,12 +40,15 @@ class Translator(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, image: Tensor, domain: Tensor, temperature: float) -> dict[str, Tensor]:
+    def forward(
+        self, image: Tensor, domain: Tensor, temperature: float, view: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Everything that the losses of one step need, from one pass over a batch of two domains.
 
         image (N, 3, H, W) in [-1, 1], domain (N,) with sample i and i + N/2 of different domains. All fakes of both
         domains come from one generator call, each content's shared part is computed once, and the cross-cycle
-        (DRIT++, section 3.2) from a second call. Keys ending in `_logits`, `_mean`, `_logvar` are of q(y|x), q(z|x,y).
+        (DRIT++, section 3.2) from a second call. Of `view`, a changed copy of the images, the posterior alone is
+        computed. Keys ending in `_logits`, `_mean`, `_logvar` are of q(y|x), q(z|x,y).
         """
         N, other = len(image), swap_halves(domain)
         content = self.content(image)
@@ -72,12 +75,14 @@ class Translator(nn.Module):
         regressed = self._attribute_held_constant(by_prior, other)
 
         prior_mean, prior_logvar = self.prior(domain)
+        prior_shear = self.prior.shear(domain)
         out = {
             "content": content.float(),
             "fakes_content": fakes_content.float(),
             "q_logits": posterior.logits_BK,
             "q_mean": posterior.mean_BKZ,
             "q_logvar": posterior.logvar_BKZ,
+            "mean_z": posterior.mean(),
             "p_mean": prior_mean,
             "p_logvar": prior_logvar,
             "reconstruction": reconstruction,
@@ -92,6 +97,11 @@ class Translator(nn.Module):
         }
         if self.mode_seeking:
             out |= {"by_prior2": images[3], "z_prior2": attributes[3]}
+        if view is not None:
+            of_view: AttributePosterior = self.attribute(view, domain)
+            out |= {"view_z": of_view.mean(), "view_logits": of_view.logits_BK[None]}
+        if prior_shear is not None:
+            out["p_shear"] = prior_shear
         return out
 
     def _attribute_held_constant(self, image: Tensor, domain: Tensor) -> AttributePosterior:

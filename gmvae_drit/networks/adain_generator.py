@@ -65,6 +65,9 @@ class AdaInGenerator(Generator):
             nn.Linear(style_size, style_size),
             nn.LeakyReLU(0.2),
         )
+        for layer in self.style:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=0.2)
         noise = settings.noise_injection
         self.residual = nn.ModuleList(
             _StyledResidualBlock(channels, style_size, noise) for _ in range(settings.residual_blocks)

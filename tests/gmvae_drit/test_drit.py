@@ -78,7 +78,13 @@ def test_it_is_the_mixture_of_one_component_with_a_fixed_prior(kind):
         runs.append((logs, update.gradients, model.state_dict()))
     (logs, gradients, state), (logs2, gradients2, state2) = runs
     for ours, theirs in zip(logs, logs2, strict=True):
-        assert theirs.keys() - ours.keys() == {"usage", "information", "component_regression", "temperature"}
+        assert theirs.keys() - ours.keys() == {
+            "usage",
+            "information",
+            "entropy",
+            "component_regression",
+            "temperature",
+        }
         assert all(not theirs[name] for name in ("usage", "information", "component_regression"))
         for name, value in ours.items():
             torch.testing.assert_close(value, theirs[name], rtol=1e-12, atol=1e-14, msg=name)

@@ -147,6 +147,8 @@ def test_latent_regression_teaches_neither_attribute_encoder_nor_prior(term):
     without = translator_gradient(latent_regression=0, component_regression=0)
     with_it = translator_gradient(**{"latent_regression": 0, "component_regression": 0, term: 100})
     for name, gradient in without.items():
+        if name.endswith("conv.bias"):
+            continue  # in front of a normalisation, which takes it away: rounding errors are all it gets
         held_constant = name.startswith(("attribute.", "prior."))
         alike = torch.allclose(with_it[name], gradient, rtol=1e-5, atol=1e-7)
         assert alike == held_constant, name

@@ -1,0 +1,79 @@
+"""A memory of recent codes, and the Gaussian mixture that a prior starts from: fitted to them by EM.
+
+Legend: B batch, D domains, K components, Z attribute size, N codes, M remembered codes of each domain.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def fit_mixture(
+    codes_NZ: Tensor, components: int, full: bool, restarts: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Means (K, Z) and covariances (K, Z, Z), diagonal unless `full`, of the likeliest of `restarts` mixtures.
+
+    Each starts from its own k-means++ seeds. Raises ValueError where there are fewer codes than components.
+    """
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    z = codes_NZ.double().cpu().numpy()
+    fit = GaussianMixture(
+        components,
+        covariance_type="full" if full else "diag",
+        init_params="k-means++",  # "kmeans", the default, starts every restart at nearly the same place
+        n_init=restarts,
+        max_iter=300,
+        reg_covar=1e-3 * max(float(z.var(0).mean()), 1e-6),
+        random_state=seed,
+    )
+    with threadpool_limits(1):
+        fit.fit(z)
+    mean_KZ, covariance = (torch.from_numpy(x).to(codes_NZ) for x in (fit.means_, fit.covariances_))
+    return mean_KZ, covariance if full else torch.diag_embed(covariance)
+
+
+class CodeMemory(nn.Module):
+    """The most recent codes of each domain, those of all ranks on every rank."""
+
+    def __init__(self, domains: int, codes: int, size: int) -> None:
+        super().__init__()
+        self.codes_DMZ: Tensor
+        self.count_D: Tensor
+        self.register_buffer("codes_DMZ", torch.zeros(domains, codes, size))
+        self.register_buffer("count_D", torch.zeros(domains, dtype=torch.int64))
+
+    @torch.no_grad()
+    def add(self, z_BZ: Tensor, domain: Tensor) -> None:
+        """Keep codes (B, Z) of each sample's domain (B,) in place of the oldest ones. Codes with NaN change nothing:
+        the engine skips such a step."""
+        z_BZ, domain = _of_all_ranks(z_BZ), _of_all_ranks(domain)
+        if not bool(z_BZ.isfinite().all()):
+            return
+        D, M, _ = self.codes_DMZ.shape
+        member_BD = F.one_hot(domain, D)
+        rank_B = (member_BD.cumsum(0) - 1).gather(1, domain[:, None]).squeeze(1)  # among those of its domain
+        self.codes_DMZ[domain, (self.count_D[domain] + rank_B) % M] = z_BZ.to(self.codes_DMZ.dtype)
+        self.count_D += member_BD.sum(0)
+
+    def of(self, domain: int) -> Tensor:
+        """The codes of a domain, (N, Z), N at most M."""
+        return self.codes_DMZ[domain, : int(self.count_D[domain])]
+
+
+def on_every_rank(x: Tensor) -> Tensor:
+    """The x of rank 0: machines need not agree in the last digits of a fit."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.broadcast(x, 0)
+    return x
+
+
+def _of_all_ranks(x: Tensor) -> Tensor:
+    """The rows of x of every rank, in the order of ranks."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
