@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvae_drit.config import AttributeSettings
+from gmvae_drit.networks.blocks import WideConv2d
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class AttributeEncoder(nn.Module):
         channels += [min(settings.width << i, settings.max_width) for i in range(settings.downsamplings)]
         layers: list[nn.Module] = []
         for c_in, c_out in pairwise(channels):
-            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [WideConv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         width = channels[-1]
         self.component_head = nn.Linear(width, components)
