@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from gmvae_drit.config import AttributeSettings
 from gmvae_drit.mixture import log_densities
+from gmvae_drit.networks.blocks import WideConv2d
 from gmvae_drit.networks.prior import Prior
 
 FIRST_LOGVAR = -3.0
@@ -75,7 +76,7 @@ class AttributeEncoder(nn.Module):
         channels += [min(settings.width << i, settings.max_width) for i in range(settings.downsamplings)]
         layers: list[nn.Module] = []
         for c_in, c_out in pairwise(channels):
-            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [WideConv2d(c_in, c_out, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         self.features = nn.Sequential(*layers, Pooling(settings.pooling))
         width = channels[-1]
         features = width * (2 if settings.pooling == "average_max" else 1)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gmvae_drit.config import DiscriminatorSettings
+from gmvae_drit.networks.blocks import InstanceNorm, WideConv2d
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class PatchDiscriminator(nn.Module):
         channels = [3, *(min(settings.width << i, settings.max_width) for i in range(settings.downsamplings))]
         layers: list[nn.Module] = []
         for i, (c_in, c_out) in enumerate(pairwise(channels), start=1):
-            layers.append(norm(nn.Conv2d(c_in, c_out, 4, 2, 1)))
+            layers.append(norm(WideConv2d(c_in, c_out, 4, 2, 1)))
             if settings.norm == "instance" and i < settings.downsamplings:
-                layers.append(nn.InstanceNorm2d(c_out))
+                layers.append(InstanceNorm())
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         self.layers = nn.Sequential(*layers)
         self.select = settings.conditioning == "select"

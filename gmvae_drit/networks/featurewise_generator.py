@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvae_drit.config import GeneratorSettings
+from gmvae_drit.networks.blocks import InstanceNorm
 from gmvae_drit.networks.generator import Generator, up_stage
 
 
@@ -37,7 +38,7 @@ class _FusedResidualBlock(nn.Module):
         self.first, self.second = (
             nn.Sequential(
                 nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False),
-                nn.InstanceNorm2d(channels),
+                InstanceNorm(),
             )
             for _ in range(2)
         )

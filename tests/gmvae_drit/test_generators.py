@@ -103,9 +103,13 @@ def test_colour_only_in_concat_and_shape_in_the_others():
     before_up = {}
     for kind in KINDS:
         g = generator(kind=kind)
-        g.up = nn.ModuleList() if kind != "featurewise" else nn.Sequential()
-        g.to_image = nn.Identity()
-        h = g.before_tanh(g.shared(content), z, torch.tensor([0, 0]))[:, :8]
+        if kind == "concat":
+            channels = g.condition(z, torch.tensor([0, 0]))[:, :, None, None].expand(-1, -1, 8, 8)
+            h = g.residual(torch.cat([g.first(content), channels], 1))[:, :8]
+        else:
+            g.up = nn.Identity() if kind == "featurewise" else nn.ModuleList()
+            g.to_image = nn.Identity()
+            h = g.before_tanh(g.shared(content), z, torch.tensor([0, 0]))
         difference = h[0] - h[1]
         before_up[kind] = float((difference - difference.mean((1, 2), keepdim=True)).abs().mean())
     assert before_up["concat"] < 1e-6

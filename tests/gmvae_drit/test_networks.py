@@ -1,9 +1,14 @@
+import math
+
 import pytest
 import tiny
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from gmvae_drit.config import ContentDiscriminatorSettings, MixtureSettings
+from gmvae_drit.networks import blocks
 from gmvae_drit.networks.attribute import AttributePosterior
 from gmvae_drit.networks.content import ContentDiscriminator, color_jitter
 from gmvae_drit.networks.prior import MixturePrior
@@ -32,7 +37,7 @@ def plain_concat(generator, content, z, domain):
 
 
 @pytest.mark.parametrize("residual_blocks", [1, 2, 4])
-@pytest.mark.parametrize("shape", [(8, 8), (4, 4), (16, 9)])
+@pytest.mark.parametrize("shape", [(8, 8), (4, 4), (2, 3), (16, 9)])
 @pytest.mark.usefixtures("double")
 def test_shared_blocks_give_what_the_plain_generator_gives(residual_blocks, shape):
     generator = translator(3, generator={"residual_blocks": residual_blocks}).generator
@@ -51,7 +56,66 @@ def test_shared_blocks_have_the_gradients_of_the_plain_generator():
     shared = torch.autograd.grad((generator(content, z, domain) * weights).sum(), variables)
     plain = torch.autograd.grad((plain_concat(generator, content, z, domain) * weights).sum(), variables)
     for ours, theirs in zip(shared, plain, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 8)])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 0)])
+@pytest.mark.usefixtures("double")
+def test_wide_convolution_as_a_product_is_the_convolution(kernel, stride, padding, shape, monkeypatch):
+    """Values, gradients, and the gradients of a gradient penalty."""
+    torch.manual_seed(0)
+    conv = blocks.WideConv2d(6, 5, kernel, stride, padding)
+    x = torch.randn(3, 6, *shape).requires_grad_()
+    results = []
+    for limit in (0, math.inf):
+        monkeypatch.setattr(blocks, "WEIGHTS_PER_POSITION", limit)
+        y = conv(x)
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        results.append([y, slope, *torch.autograd.grad(slope.square().sum(), [x, *conv.parameters()])])
+    for product, convolution in zip(*results, strict=True):
+        torch.testing.assert_close(product, convolution, rtol=1e-12, atol=1e-12)
+
+
+def test_the_widest_layer_of_the_published_discriminator_is_a_product(monkeypatch):
+    shapes, unfold = [], F.unfold
+
+    def spy(x, *arguments, **options):
+        shapes.append(tuple(x.shape))
+        return unfold(x, *arguments, **options)
+
+    monkeypatch.setattr(F, "unfold", spy)
+    layers = [blocks.WideConv2d(c, 2 * c, 4, 2, 1) for c in (64, 512)]
+    for layer, side in zip(layers, (32, 4), strict=True):
+        layer(torch.randn(6, layer.in_channels, side, side))
+    assert shapes == [(6, 512, 4, 4)]
+
+
+@pytest.mark.parametrize("channels", [4, 512])
+def test_wide_convolution_computes_its_weights_once(channels):
+    """Each look at a spectrally normalised weight is a power iteration."""
+    looks = []
+
+    class Watched(nn.Module):
+        def forward(self, weight):
+            looks.append(weight.shape)
+            return weight
+
+    conv = blocks.WideConv2d(channels, 2 * channels, 4, 2, 1)
+    parametrize.register_parametrization(conv, "weight", Watched())
+    looks.clear()
+    conv(torch.randn(1, channels, 4, 4))
+    assert len(looks) == 1
+
+
+@pytest.mark.usefixtures("double")
+def test_instance_norm_is_pytorch_s():
+    x = torch.randn(3, 5, 4, 6).requires_grad_()
+    weights = torch.randn_like(x)
+    ours, theirs = blocks.InstanceNorm()(x), nn.InstanceNorm2d(5)(x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
 @GENERATORS
@@ -125,8 +189,8 @@ def test_spectral_norm_bounds_every_convolution():
 def test_discriminator_norm_follows_every_convolution_but_the_last():
     plain, normed = (tiny.model(discriminator={"norm": norm}).discriminator for norm in ("none", "instance"))
     kinds = [type(layer).__name__ for layer in normed.scales[0].layers]
-    assert kinds == [*["Conv2d", "InstanceNorm2d", "LeakyReLU"] * 2, "Conv2d", "LeakyReLU"]
-    assert [type(layer).__name__ for layer in plain.scales[0].layers] == ["Conv2d", "LeakyReLU"] * 3
+    assert kinds == [*["WideConv2d", "InstanceNorm", "LeakyReLU"] * 2, "WideConv2d", "LeakyReLU"]
+    assert [type(layer).__name__ for layer in plain.scales[0].layers] == ["WideConv2d", "LeakyReLU"] * 3
     image, domain = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     features = normed.scales[0].layers[:2](image)
     torch.testing.assert_close(features.mean((2, 3)), torch.zeros(2, 4), atol=1e-5, rtol=0)
