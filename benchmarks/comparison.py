@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gmvae_mnist import spread
+from cluster.evaluation.measure import Domain, Options, directions, measure_direction, measure_domain
 from gmvae_drit import metrics
 from gmvae_drit.images import to_unit
 from gmvae_drit.translator import Translator
@@ -51,6 +52,15 @@ class Result:
     seconds: float
     """CPU time of the training."""
     figures: Figures
+
+
+def measure(translator: Translator, domains: Sequence[Domain], options: Options) -> Figures:
+    """The figures of `python -m cluster evaluate`, without perceptual distances."""
+    torch.manual_seed(options.seed)
+    figures = {domain.name: measure_domain(translator, domain, options)[0] for domain in domains}
+    for name, (source, target) in directions(domains).items():
+        figures[name] = measure_direction(translator, source, target, [metrics.PixelDistance()], options)
+    return {name: {key: figure.value for key, figure in of.items()} for name, of in figures.items()}
 
 
 def table(rows: Mapping[str, Sequence[Result]], source: str, target: str) -> str:

@@ -38,24 +38,15 @@ from pathlib import Path
 import torch
 
 from benchmarks import runs
-from benchmarks.comparison import SHOWN, Figures, Result, styles, table
+from benchmarks.comparison import SHOWN, Result, measure, styles, table
 from cluster.config import Experiment, load
 from cluster.evaluation.images import read
-from cluster.evaluation.measure import (
-    Domain,
-    Options,
-    directions,
-    measure_direction,
-    measure_domain,
-    prepare,
-)
+from cluster.evaluation.measure import Domain, Options, prepare
 from cluster.evaluation.network import Network, build
 from cluster.run_folder import RunFolder, write_atomically
-from gmvae_drit import metrics
 from gmvae_drit.config import GmvaeDritSettings
 from gmvae_drit.images import save_png
 from gmvae_drit.sheets import captioned
-from gmvae_drit.translator import Translator
 
 DEMO = Path(__file__).parents[1] / "cluster" / "configs" / "demo.yaml"
 RECIPE, SINGLE = "mixture", "single Gaussian"
@@ -124,7 +115,7 @@ def run(job: Job, setting: Setting) -> Result:
     folder = RunFolder(experiment.run.storage, experiment.run.name).root
     file = folder / f"figures-{setting.test_images}.json"
     if not file.exists():
-        figures = measure(translator, domains_of(setting.data, setting.test_images))
+        figures = measure(translator, domains_of(setting.data, setting.test_images), OPTIONS)
         write_atomically(file, lambda out: out.write(json.dumps(figures, indent=1).encode()))
     return Result(job.seed, seconds, json.loads(file.read_text()))
 
@@ -138,15 +129,6 @@ def domains_of(data: str, test_images: int) -> list[Domain]:
         train, test = read(data, "train", name, None, None), read(data, "test", name, test_images, None)
         domains.append(prepare(name, index, test, train, seeing, OPTIONS.seed))
     return domains
-
-
-def measure(translator: Translator, domains: Sequence[Domain]) -> Figures:
-    """The figures of `python -m cluster evaluate`, without perceptual distances."""
-    torch.manual_seed(OPTIONS.seed)
-    figures = {domain.name: measure_domain(translator, domain, OPTIONS)[0] for domain in domains}
-    for name, (source, target) in directions(domains).items():
-        figures[name] = measure_direction(translator, source, target, [metrics.PixelDistance()], OPTIONS)
-    return {name: {key: figure.value for key, figure in of.items()} for name, of in figures.items()}
 
 
 def run_all(jobs: Sequence[Job], setting: Setting, processes: int) -> dict[Job, Result]:

@@ -76,15 +76,16 @@ class Spread(StrEnum):
 def modes(
     out: Out,
     spread: Annotated[Spread, typer.Option(help="How far the modes reach into each other.")] = Spread.EASY,
+    size: Annotated[int, typer.Option(min=16, max=64, help="Side in pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Draws shapes and colours.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Coloured shapes in two domains, each with four known modes of colour. 64 x 64 pixels."""
+    """Coloured shapes in two domains, each with four known modes of colour."""
     from data_shards.build import BuildOptions, build
     from data_shards.modes import mode_images
 
     clean_up_when_terminated()
-    images = mode_images(seed, spread.value)
+    images = mode_images(seed, spread.value, size)
     with Bar("shapes") as bar:
         build(images, out, BuildOptions(encoding="png"), overwrite=overwrite, watch=bar.move)
     conclude(out, bar)

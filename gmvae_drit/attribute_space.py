@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gmvae_drit import mixture
-from gmvae_drit.config import AttributeSettings, GmvaeDritSettings, LossWeights
+from gmvae_drit.config import AttributeSettings, GmvaeDritSettings, LossWeights, WarmupSettings
+from gmvae_drit.errors import ModelError
 from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture, on_every_rank
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.attribute import AttributeEncoder, ResponsibilityEncoder
@@ -151,15 +152,23 @@ class MixtureSpace(AttributeSpace):
             return
         self.memory.add(out["mean_z"], domain)
         if progress.step + 1 == self._first_step(progress):
-            full = self.mixture.covariance == "full"
-            fits = [
-                fit_mixture(self.memory.of(d), self.components, full, warmup.restarts, seed=progress.step)
-                for d in range(self.domains)
-            ]
+            fits = [self._fit(warmup, d, seed=progress.step) for d in range(self.domains)]
             mean_DKZ, covariance_DKZZ = (on_every_rank(torch.stack(x)) for x in zip(*fits, strict=True))
             for prior in priors:
                 assert isinstance(prior, MixturePrior)
                 prior.start(mean_DKZ, covariance_DKZZ)
+
+    def _fit(self, warmup: WarmupSettings, domain: int, seed: int) -> tuple[Tensor, Tensor]:
+        assert self.memory is not None
+        codes_NZ = self.memory.of(domain)
+        if len(codes_NZ) < self.components:
+            raise ModelError(
+                f"model.mixture.warmup.share = {warmup.share} ends after {len(codes_NZ)} images of domain number "
+                f"{domain}, too few for {self.components} components: raise it, or train.steps"
+            )
+        return fit_mixture(
+            codes_NZ, self.components, self.mixture.covariance == "full", warmup.restarts, seed
+        )
 
     def _first_step(self, progress: Progress) -> int:
         """The first step after the warm-up."""

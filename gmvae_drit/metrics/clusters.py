@@ -33,8 +33,11 @@ def cluster_accuracy(table_KL: Tensor) -> float:
     return int(table_KL[rows, columns].sum()) / int(table_KL.sum())
 
 
-def clusters_of_codes(codes: Tensor, components: int, seed: int, restarts: int = 10) -> dict[str, Tensor]:
-    """Clusters fitted afterwards on codes (n, Z): int64 (n,) by the name of the method.
+def clusters_of_codes(
+    codes: Tensor, components: int, seed: int, restarts: int = 10, fitted_to: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Clusters of codes (n, Z), fitted afterwards to them or to `fitted_to` (m, Z): int64 (n,) by the name of the
+    method.
 
     The yardstick of a mixture trained end to end: the best of `restarts` by likelihood (or inertia) of a Gaussian
     mixture with full covariances, of one with diagonal covariances (as the prior has), and of k-means. Raises
@@ -44,11 +47,12 @@ def clusters_of_codes(codes: Tensor, components: int, seed: int, restarts: int =
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    if len(codes) < 2 * components:
+    known = codes if fitted_to is None else fitted_to
+    if len(known) < 2 * components:
         raise ValueError(
-            f"{components} clusters need at least {2 * components} codes, and there are {len(codes)}"
+            f"{components} clusters need at least {2 * components} codes, and there are {len(known)}"
         )
-    z = codes.double().numpy()
+    z = known.double().numpy()
     scale = float(z.var(0).mean()) or 1.0  # of a collapsed encoder, the floor below must stay above 0
     methods = {"k-means": KMeans(components, n_init=restarts, random_state=seed)}
     for covariance in ("diag", "full"):
@@ -62,7 +66,10 @@ def clusters_of_codes(codes: Tensor, components: int, seed: int, restarts: int =
             random_state=seed,
         )
     with threadpool_limits(1):  # as in `Bins`
-        return {name: torch.from_numpy(method.fit_predict(z)).long() for name, method in methods.items()}
+        return {
+            name: torch.from_numpy(method.fit(z).predict(codes.double().numpy())).long()
+            for name, method in methods.items()
+        }
 
 
 def _entropy(p: Tensor) -> float:

@@ -94,6 +94,11 @@ class AttributeEncoder(nn.Module):
 
     def forward(self, image: Tensor, domain: Tensor) -> AttributePosterior:
         """image (B, 3, H, W) in [-1, 1], domain (B,) int64."""
+        features_BF, mean_BKZ, logvar_BKZ = self.gaussians(image, domain)
+        return AttributePosterior(self.component_head(features_BF).float(), mean_BKZ, logvar_BKZ)
+
+    def gaussians(self, image: Tensor, domain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, F), and mean and log-variance (B, K, Z) of q(z | x, y, d)."""
         B, _, H, W = image.shape
         one_hot = (
             F.one_hot(domain, self.domains).to(image.dtype)[:, :, None, None].expand(B, self.domains, H, W)
@@ -102,7 +107,7 @@ class AttributeEncoder(nn.Module):
         # The first layer of an MLP on [features, one-hot y], for every y at once: W f + W' y + b.
         hidden_BKF = F.leaky_relu(self.hidden(features_BF)[:, None] + self.component_bias.weight, 0.2)
         mean_BKZ, logvar_BKZ = self.gaussian_head(hidden_BKF).float().chunk(2, dim=2)
-        return AttributePosterior(self.component_head(features_BF).float(), mean_BKZ, logvar_BKZ.clamp(-8, 8))
+        return features_BF, mean_BKZ, logvar_BKZ.clamp(-8, 8)
 
 
 class ResponsibilityEncoder(AttributeEncoder):
@@ -111,6 +116,7 @@ class ResponsibilityEncoder(AttributeEncoder):
 
     def __init__(self, settings: AttributeSettings, domains: int) -> None:
         super().__init__(settings, 1, domains)
+        del self.component_head  # DDP wants a gradient of every parameter
 
     def read_off(self, prior: Prior) -> None:
         """Take q(y | x) from `prior`, which stays a module of the translator alone: a state dict holds it once."""
@@ -118,10 +124,10 @@ class ResponsibilityEncoder(AttributeEncoder):
 
     def forward(self, image: Tensor, domain: Tensor) -> AttributePosterior:
         """image (B, 3, H, W) in [-1, 1], domain (B,) int64. By q(y | x), gradients reach the code, not the prior."""
-        one = super().forward(image, domain)
+        _, mean_B1Z, logvar_B1Z = self.gaussians(image, domain)
         prior: Prior = self.__dict__["prior"]
         with torch.no_grad():
             (mean_BKZ, logvar_BKZ), shear_BKZZ = prior(domain), prior.shear(domain)
-        logits_BK = log_densities(one.mean_BKZ[:, 0], mean_BKZ, logvar_BKZ, shear_BKZZ)
+        logits_BK = log_densities(mean_B1Z[:, 0], mean_BKZ, logvar_BKZ, shear_BKZZ)
         K = prior.components
-        return AttributePosterior(logits_BK, one.mean_BKZ.expand(-1, K, -1), one.logvar_BKZ.expand(-1, K, -1))
+        return AttributePosterior(logits_BK, mean_B1Z.expand(-1, K, -1), logvar_B1Z.expand(-1, K, -1))

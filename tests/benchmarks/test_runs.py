@@ -112,6 +112,11 @@ def test_the_single_gaussian_has_all_settings_of_the_mixture_but_for_the_mixture
         "model.kind",
         "model.mixture",
         "model.gumbel",
-        *(f"model.loss.{name}" for name in ("gauss", "categ", "usage", "information", "information_floor")),
+        *(
+            f"model.loss.{name}"
+            for name in ("gauss", "categ", "categ_floor", "usage", "entropy", "consistency")
+        ),
+        "model.loss.information",
+        "model.loss.information_floor",
         "model.loss.component_regression",
     }

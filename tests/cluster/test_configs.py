@@ -20,7 +20,15 @@ CONFIGS = REPOSITORY / "cluster" / "configs"
 EVERY = sorted(CONFIGS.rglob("*.yaml"))
 DOMAINS = ("day", "night")
 SIDE = 64
-CAPS = {"width": 8, "max_width": 16, "residual_blocks": 1, "global_batch": 4, "threads": 1, "workers": 1}
+CAPS = {
+    "width": 8,
+    "components": 2,
+    "max_width": 16,
+    "residual_blocks": 1,
+    "global_batch": 4,
+    "threads": 1,
+    "workers": 1,
+}
 """Whole numbers of these names, wherever they are, shrink to these."""
 
 STUDY = {

@@ -6,6 +6,8 @@ import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn import functional as F
 
+from gmvae_drit.augmentations import deform
+
 pytestmark = pytest.mark.usefixtures("double")
 
 RATE = 0.05
@@ -21,6 +23,10 @@ LOSS = {
     "kl": 0.03,
     "gauss": 0.9,
     "categ": 0.5,
+    "categ_floor": 0.001,
+    "entropy": 0.4,
+    "consistency": 0.6,
+    "attribute_consistency": 0.5,
     "free_bits": 0.3,
     "usage": 0.7,
     "information": 0.8,
@@ -59,6 +65,7 @@ def one_by_one(generator, content, z, domain):
 def forward(model, image, domain, tau):
     """One whole pass. Random numbers are drawn in the order of the shipped step, which is the order of the paper."""
     t, other, hard = model.translator, swap(domain), model.settings.gumbel.hard
+    view = deform(image, **model.settings.deformation.model_dump())
     content = t.content(image)
     q = t.attribute(image, domain)
     z = q.sample(tau, hard)
@@ -84,6 +91,7 @@ def forward(model, image, domain, tau):
         "content": content,
         "fakes_content": fakes_content,
         "q": q,
+        "q of view": t.attribute(view, domain),
         "p": t.prior(domain),
         "cycle": cycle,
         "y1": y1,
@@ -147,7 +155,12 @@ def translator_losses(model, image, domain, out):
     expected = sum(probability[:, k, None] * kl_BKZ[:, k] for k in range(K))
     gauss = torch.where(expected > w.free_bits, expected, w.free_bits).sum(1).mean()
     uniform = Categorical(logits=torch.zeros_like(q.logits_BK))
-    categ = kl_divergence(Categorical(logits=q.logits_BK), uniform).mean()
+    categ = kl_divergence(Categorical(logits=q.logits_BK), uniform).mean().clamp(min=w.categ_floor)
+    constant, view = Categorical(logits=q.logits_BK.detach()), out["q of view"]
+    consistency = kl_divergence(constant, Categorical(logits=view.logits_BK)).mean()
+    means = [
+        sum(of.logits_BK.softmax(1)[:, k, None] * of.mean_BKZ[:, k] for k in range(K)) for of in (q, view)
+    ]
 
     usage, information = 0.0, 0.0
     for d in domain.unique():
@@ -170,6 +183,9 @@ def translator_losses(model, image, domain, out):
         + w.kl * (w.gauss * gauss + w.categ * categ)
         + w.usage * usage
         + w.information * information
+        + w.entropy * Categorical(logits=q.logits_BK).entropy().mean()
+        + w.consistency * consistency
+        + w.attribute_consistency * (means[0] - means[1]).abs().mean()
     )
     if w.content_reconstruction:
         target = torch.cat([out["content"], out["content"]]).detach()
@@ -246,8 +262,9 @@ def two_pass_gradients(model, batch, tau, seed):
             "loss": {**LOSS, "reconstruction_type": "bce"},
         },
         {"generator": {"up_convolutions": 2}, "loss": {**LOSS, "reconstruction_type": "mse"}},
+        {"mixture": {"posterior": "responsibilities"}, "attribute": {"pooling": "average_max"}},
     ],
-    ids=["concat", "adain", "select", "featurewise and bce", "double layer and mse"],
+    ids=["concat", "adain", "select", "featurewise and bce", "double layer and mse", "responsibilities"],
 )
 @pytest.mark.parametrize(("domains", "half"), [((0, 1), 1), ((2, 0), 2)], ids=str)
 def test_one_pass_has_the_gradients_of_two(changes, domains, half):

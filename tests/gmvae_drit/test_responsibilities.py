@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from gmvae_drit.config import MixtureSettings
+from gmvae_drit.errors import ModelError
 from gmvae_drit.mixture import gaussian_kl
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.prior import MixturePrior
@@ -22,7 +23,7 @@ IMAGE, DOMAIN = torch.rand(4, 3, 32, 32), torch.tensor([0, 0, 1, 1])
 
 
 def new_model(**mixture):
-    return tiny.model(mixture={"components": 3, **MIXTURE, **mixture}, loss={"categ_floor": 0.1})
+    return tiny.model(mixture={"components": 3, **MIXTURE, **mixture})
 
 
 def train(trained, steps, total=8):
@@ -52,6 +53,12 @@ def test_components_part_at_the_end_of_the_warm_up(posterior):
     before = mean
     train(trained, range(4, 8))
     assert (trained.translator.prior(DOMAIN)[0] - before).abs().max() > 0
+
+
+def test_a_warm_up_with_too_few_codes_says_so():
+    trained = new_model(components=9)
+    with pytest.raises(ModelError, match=r"warmup.share = 0.5 ends after 4 images of domain number 0"):
+        train(trained, range(2), total=2)
 
 
 def test_q_of_y_is_the_posterior_of_the_prior_and_gives_it_no_gradient():
