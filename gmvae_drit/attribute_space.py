@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from gmvae_drit import mixture
 from gmvae_drit.config import AttributeSettings, GmvaeDritSettings, LossWeights, WarmupSettings
 from gmvae_drit.errors import ModelError
-from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture, on_every_rank
+from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture, on_every_rank, refit_mixture
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.attribute import AttributeEncoder, ResponsibilityEncoder
 from gmvae_drit.networks.prior import MixturePrior, Prior, StandardGaussian
@@ -145,18 +145,25 @@ class MixtureSpace(AttributeSpace):
     def after_step(
         self, priors: Sequence[Prior], domain: Tensor, out: Mapping[str, Tensor], progress: Progress
     ) -> None:
-        """See `AttributeSpace.after_step`: at the end of the warm-up, a mixture of recent codes. The same on every
-        rank."""
+        """See `AttributeSpace.after_step`: the mixture of recent codes, at the end of the warm-up and of the run. The
+        same on every rank."""
         warmup = self.mixture.warmup
-        if warmup is None or self.memory is None or self._parted(progress):
+        if warmup is None or self.memory is None:
             return
         self.memory.add(out["mean_z"], domain)
-        if progress.step + 1 == self._first_step(progress):
-            fits = [self._fit(warmup, d, seed=progress.step) for d in range(self.domains)]
-            mean_DKZ, covariance_DKZZ = (on_every_rank(torch.stack(x)) for x in zip(*fits, strict=True))
-            for prior in priors:
-                assert isinstance(prior, MixturePrior)
-                prior.start(mean_DKZ, covariance_DKZZ)
+        step, full = progress.step + 1, self.mixture.covariance == "full"
+        if step == self._first_step(progress):
+            fits = [self._fit(warmup, d, seed=step) for d in range(self.domains)]
+        elif step == progress.total_steps:
+            now = priors[0]
+            assert isinstance(now, MixturePrior)
+            fits = [refit_mixture(self.memory.of(d), now.components_of(d), full) for d in range(self.domains)]
+        else:
+            return
+        mean_DKZ, covariance_DKZZ = (on_every_rank(torch.stack(x)) for x in zip(*fits, strict=True))
+        for prior in priors:
+            assert isinstance(prior, MixturePrior)
+            prior.set_components(mean_DKZ, covariance_DKZZ)
 
     def _fit(self, warmup: WarmupSettings, domain: int, seed: int) -> tuple[Tensor, Tensor]:
         assert self.memory is not None

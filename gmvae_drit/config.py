@@ -58,12 +58,13 @@ class AttributeSettings(Settings):
 
 
 class WarmupSettings(Settings):
-    """The prior N(0, I) for a while, then a mixture fitted by EM to the codes that have formed; it keeps the mean and
-    the scale that they have at that time."""
+    """The prior N(0, I) for a while, then a mixture fitted by EM to the codes that have formed. It learns on by
+    gradients, at the mean and scale that the codes have at that time, and by EM once more after the last step
+    (ex-post density estimation, arXiv:1903.12436)."""
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Share of the run, in (0, 1)."""
-    codes: PositiveInt = 512
+    codes: PositiveInt = 1024
     """Codes of each domain that the mixture is fitted to, the most recent ones."""
     restarts: PositiveInt = 10
     """Fits from different seeds, of which the likeliest is taken."""
@@ -74,9 +75,10 @@ class MixtureSettings(Settings):
 
     components: PositiveInt = 2
     """Components K of each domain's mixture."""
-    max_logvar: Annotated[float, Field(gt=-4, le=4)] = 4.0
-    """Upper bound of a prior component's log-variance (the lower one is -4). A low bound keeps draws from a
-    component close to what the generator saw of it."""
+    min_logvar: Annotated[float, Field(ge=-12)] = -4.0
+    """Lower bound of a prior component's log-variance, in the direction in which it is narrowest."""
+    max_logvar: Annotated[float, Field(le=4)] = 4.0
+    """Upper bound. A low one keeps draws from a component close to what the generator saw of it."""
     init_scale: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the first prior means."""
     posterior: Literal["head", "responsibilities"] = "head"
@@ -86,6 +88,14 @@ class MixtureSettings(Settings):
     """Start as a single Gaussian, and with components where codes lie; null starts at random ones."""
     covariance: Literal["diagonal", "full"] = "diagonal"
     """Of each component; GMVAE has diagonal ones. Full ones fit codes whose clusters lie askew."""
+
+    @model_validator(mode="after")
+    def _variances_have_room(self) -> MixtureSettings:
+        if self.min_logvar >= self.max_logvar:
+            raise ValueError(
+                f"min_logvar = {self.min_logvar} must be less than max_logvar = {self.max_logvar}"
+            )
+        return self
 
 
 class GeneratorSettings(Settings):

@@ -3,32 +3,50 @@
 Legend: B batch, D domains, K components, Z attribute size, N codes, M remembered codes of each domain.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Components = tuple[Tensor, Tensor]
+"""Means (K, Z) and covariances (K, Z, Z) of components that weigh the same."""
 
-def fit_mixture(
-    codes_NZ: Tensor, components: int, full: bool, restarts: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Means (K, Z) and covariances (K, Z, Z), diagonal unless `full`, of the likeliest of `restarts` mixtures.
 
-    Each starts from its own k-means++ seeds. Raises ValueError where there are fewer codes than components.
+def fit_mixture(codes_NZ: Tensor, components: int, full: bool, restarts: int, seed: int) -> Components:
+    """The likeliest of `restarts` mixtures, each from its own k-means++ seeds; covariances are diagonal unless `full`.
+
+    Raises ValueError where there are fewer codes than components.
     """
+    # "kmeans", scikit-learn's default, starts every restart at nearly the same place.
+    return _em(codes_NZ, components, full, init_params="k-means++", n_init=restarts, random_state=seed)
+
+
+def refit_mixture(codes_NZ: Tensor, start: Components, full: bool) -> Components:
+    """The same components after EM from where they are: a component stays the one that it was."""
+    mean_KZ, covariance_KZZ = (x.double().cpu() for x in start)
+    precision_KZZ = torch.linalg.inv(covariance_KZZ)
+    precision_KZZ = (precision_KZZ + precision_KZZ.mT) / 2
+    K = len(mean_KZ)
+    return _em(
+        codes_NZ,
+        K,
+        full,
+        means_init=mean_KZ.numpy(),
+        precisions_init=(precision_KZZ if full else precision_KZZ.diagonal(dim1=1, dim2=2)).numpy(),
+        weights_init=np.full(K, 1 / K),
+    )
+
+
+def _em(codes_NZ: Tensor, components: int, full: bool, **start: Any) -> Components:
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
     z = codes_NZ.double().cpu().numpy()
-    fit = GaussianMixture(
-        components,
-        covariance_type="full" if full else "diag",
-        init_params="k-means++",  # "kmeans", the default, starts every restart at nearly the same place
-        n_init=restarts,
-        max_iter=300,
-        reg_covar=1e-3 * max(float(z.var(0).mean()), 1e-6),
-        random_state=seed,
-    )
+    kind, floor = "full" if full else "diag", 1e-3 * max(float(z.var(0).mean()), 1e-6)
+    fit = GaussianMixture(components, covariance_type=kind, max_iter=300, reg_covar=floor, **start)
     with threadpool_limits(1):
         fit.fit(z)
     mean_KZ, covariance = (torch.from_numpy(x).to(codes_NZ) for x in (fit.means_, fit.covariances_))
@@ -50,13 +68,13 @@ class CodeMemory(nn.Module):
         """Keep codes (B, Z) of each sample's domain (B,) in place of the oldest ones. Codes with NaN change nothing:
         the engine skips such a step."""
         z_BZ, domain = _of_all_ranks(z_BZ), _of_all_ranks(domain)
-        if not bool(z_BZ.isfinite().all()):
-            return
         D, M, _ = self.codes_DMZ.shape
+        finite = z_BZ.isfinite().all()  # stays on the device: no wait for it in every step
         member_BD = F.one_hot(domain, D)
         rank_B = (member_BD.cumsum(0) - 1).gather(1, domain[:, None]).squeeze(1)  # among those of its domain
-        self.codes_DMZ[domain, (self.count_D[domain] + rank_B) % M] = z_BZ.to(self.codes_DMZ.dtype)
-        self.count_D += member_BD.sum(0)
+        place = domain, (self.count_D[domain] + rank_B) % M
+        self.codes_DMZ[place] = torch.where(finite, z_BZ.to(self.codes_DMZ.dtype), self.codes_DMZ[place])
+        self.count_D += member_BD.sum(0) * finite
 
     def of(self, domain: int) -> Tensor:
         """The codes of a domain, (N, Z), N at most M."""

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from gmvae_drit.config import MixtureSettings
 
-MIN_LOGVAR = -4.0
 RATE_GAIN = 10.0
 """The table is stored divided by this, so that Adam moves it this many times faster than the weights: it has to keep
 up with the codes it is the prior of."""
@@ -68,13 +67,13 @@ class StandardGaussian(Prior):
 
 
 class MixturePrior(Prior):
-    """One learned table of components per domain. With `warmup`, each is N(0, I) until `start`."""
+    """One learned table of components per domain. With `warmup`, each is N(0, I) until `set_components`."""
 
     def __init__(self, settings: MixtureSettings, size: int, domains: int) -> None:
         super().__init__(settings.components)
         shape = (domains, settings.components, size)
         self.raw_mean_DKZ = nn.Parameter(settings.init_scale / RATE_GAIN * torch.randn(shape))
-        self.range = settings.max_logvar - MIN_LOGVAR
+        self.min_logvar, self.range = settings.min_logvar, settings.max_logvar - settings.min_logvar
         # Log-variance 0, or close to the upper bound where that is lower.
         self.raw_logvar_DKZ = nn.Parameter(self._raw_logvar(torch.zeros(shape)))
         full = settings.covariance == "full"
@@ -105,8 +104,18 @@ class MixturePrior(Prior):
         return eye + (RATE_GAIN * self.raw_shear_DKZZ).tril(-1)[domain]
 
     @torch.no_grad()
-    def start(self, mean_DKZ: Tensor, covariance_DKZZ: Tensor) -> None:
-        """End the warm-up with these components, whose variances are kept within their bounds.
+    def components_of(self, domain: int) -> tuple[Tensor, Tensor]:
+        """Means (K, Z) and covariances (K, Z, Z) of a domain."""
+        d = torch.tensor([domain], device=self.raw_mean_DKZ.device)
+        (mean_BKZ, logvar_BKZ), shear_BKZZ = self(d), self.shear(d)
+        root_KZZ = torch.diag_embed((0.5 * logvar_BKZ[0]).exp())
+        if shear_BKZZ is not None:
+            root_KZZ = _unshear(shear_BKZZ[0], root_KZZ)
+        return mean_BKZ[0], root_KZZ @ root_KZZ.mT
+
+    @torch.no_grad()
+    def set_components(self, mean_DKZ: Tensor, covariance_DKZZ: Tensor) -> None:
+        """Take these components, (D, K, Z) and (D, K, Z, Z), their variances kept within the bounds; ends the warm-up.
 
         From then on each domain's mixture keeps the mean and the mean square that it has here, while its components
         move: prior and codes could shrink together otherwise, which costs no KL.
@@ -126,12 +135,12 @@ class MixturePrior(Prior):
 
     def _table(self) -> tuple[Tensor, Tensor, Tensor | None]:
         # A sigmoid, for a clamp has no gradient beyond its bounds and the variance would stay there.
-        logvar_DKZ = MIN_LOGVAR + self.range * (RATE_GAIN * self.raw_logvar_DKZ).sigmoid()
+        logvar_DKZ = self.min_logvar + self.range * (RATE_GAIN * self.raw_logvar_DKZ).sigmoid()
         every_domain = torch.arange(len(logvar_DKZ), device=logvar_DKZ.device)
         return RATE_GAIN * self.raw_mean_DKZ, logvar_DKZ, self.shear(every_domain)
 
     def _raw_logvar(self, logvar: Tensor) -> Tensor:
-        share = ((logvar - MIN_LOGVAR) / self.range).clamp(0.02, 0.9)
+        share = ((logvar - self.min_logvar) / self.range).clamp(0.02, 0.9)
         return share.logit() / RATE_GAIN
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture
+from gmvae_drit.gaussian_mixture import CodeMemory, fit_mixture, refit_mixture
 
 K, Z, N = 3, 2, 600
 CENTRES = torch.tensor([[0.0, 2.0], [1.5, -1.0], [-2.0, -0.5]])
@@ -26,6 +26,17 @@ def test_the_fit_finds_the_clusters_whatever_their_scale(full, scale):
     assert sorted(distances.argmin(1).tolist()) == list(range(K))
     planted = SLANT @ SLANT.T if full else torch.diag((SLANT @ SLANT.T).diagonal())
     torch.testing.assert_close(covariance / scale**2, planted.expand(K, Z, Z), atol=0.08, rtol=0)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_mixture_that_starts_near_the_clusters_finds_them_in_its_own_order(full):
+    shuffled = CENTRES[[2, 0, 1]]
+    mean, covariance = refit_mixture(clusters(), (shuffled + 0.3, torch.eye(Z).expand(K, Z, Z)), full)
+    fitted_mean, fitted_covariance = fit_mixture(clusters(), K, full, restarts=5, seed=0)
+    order = torch.cdist(mean, fitted_mean).argmin(1)
+    assert torch.cdist(mean, shuffled).argmin(1).tolist() == [0, 1, 2]
+    torch.testing.assert_close(mean, fitted_mean[order], atol=0.02, rtol=0)
+    torch.testing.assert_close(covariance, fitted_covariance[order], atol=0.02, rtol=0)
 
 
 def test_the_fit_of_codes_that_are_all_one_is_finite():

@@ -8,6 +8,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from gmvae_drit.config import MixtureSettings
 from gmvae_drit.errors import ModelError
+from gmvae_drit.gaussian_mixture import refit_mixture
 from gmvae_drit.mixture import gaussian_kl
 from gmvae_drit.model import Progress
 from gmvae_drit.networks.prior import MixturePrior
@@ -53,6 +54,16 @@ def test_components_part_at_the_end_of_the_warm_up(posterior):
     before = mean
     train(trained, range(4, 8))
     assert (trained.translator.prior(DOMAIN)[0] - before).abs().max() > 0
+
+
+def test_after_the_last_step_the_components_are_those_of_the_codes():
+    trained = new_model(min_logvar=-12)
+    train(trained, range(8))
+    for d in range(2):
+        own = trained.averaged.prior.components_of(d)
+        torch.testing.assert_close(own, trained.translator.prior.components_of(d))
+        again = refit_mixture(trained.space.memory.of(d), own, full=True)
+        torch.testing.assert_close(again, own, rtol=0.1, atol=0.05)
 
 
 def test_a_warm_up_with_too_few_codes_says_so():
@@ -109,10 +120,12 @@ def covariances(n, seed=0):
 
 def started(covariance="full"):
     """A prior after its warm-up: the given means (2, 3, 4) and covariances (2, 3, 4, 4)."""
-    prior = MixturePrior(MixtureSettings(components=3, warmup={}, covariance=covariance), size=4, domains=2)
+    prior = MixturePrior(
+        MixtureSettings(components=3, warmup={}, covariance=covariance, min_logvar=-8), size=4, domains=2
+    )
     mean = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
     covariance = torch.stack([covariances(3), covariances(3, seed=1)])
-    prior.start(mean, covariance)
+    prior.set_components(mean, covariance)
     return prior, mean, covariance
 
 
