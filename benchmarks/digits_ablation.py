@@ -12,8 +12,7 @@ and what is not starts from its last checkpoint. `--pictures docs` draws what ea
 Each row is `cluster/configs/demo.yaml` with a few overrides; each run has one process and one thread. All see the same
 number of images: a batch of b takes 16/b times the steps of the demo's batch of 16, so a large one has few steps.
 Schedules stretch to the length of a run, and so does the span of the averaged weights (in the demo 0.998 a step over
-2,200 steps), which would remember the untrained ones after fewer steps. Nothing else follows the batch, the learning
-rate for one does not. bf16, but for the row that says fp32.
+2,200 steps). Nothing else follows the batch, the learning rate for one does not. bf16, but for the row that says fp32.
 
 Figures are those of `python -m cluster evaluate` of the 500 test images of each domain, mean ± standard deviation over
 seeds. A seed draws weights, batches and noise; the judges and the draws of the evaluation are the same for all runs.
