@@ -1,5 +1,6 @@
 """`python -m gmvae_drit translate`, called as a user calls it."""
 
+import io
 import os
 import subprocess
 import sys
@@ -384,7 +385,11 @@ def test_existing_files_are_replaced_or_skipped(export, tmp_path):
     result = translated(*options, "--skip-existing")
     assert "1 x 2 translations to night" in result.stdout
     assert "(had theirs already: 1)" in result.stdout
-    assert contents(tmp_path / "out") == before | {stale.name: b"old"}
+    after = contents(tmp_path / "out")
+    assert after.keys() == before.keys()
+    assert after[stale.name] == b"old"
+    # Alone in a batch, an image may be rounded otherwise.
+    assert (pixels(missing) - pixels(io.BytesIO(before[missing.name]))).abs().max() <= 1
     translated(*options)
     assert contents(tmp_path / "out") == before
 
