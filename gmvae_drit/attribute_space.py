@@ -157,7 +157,9 @@ class MixtureSpace(AttributeSpace):
         elif step == progress.total_steps:
             now = priors[0]
             assert isinstance(now, MixturePrior)
-            fits = [refit_mixture(self.memory.of(d), now.components_of(d), full) for d in range(self.domains)]
+            fits = [
+                refit_mixture(self.memory.of(d), *now.components_of(d), full) for d in range(self.domains)
+            ]
         else:
             return
         mean_DKZ, covariance_DKZZ = (on_every_rank(torch.stack(x)) for x in zip(*fits, strict=True))

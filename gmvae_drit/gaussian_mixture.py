@@ -24,18 +24,16 @@ def fit_mixture(codes_NZ: Tensor, components: int, full: bool, restarts: int, se
     return _em(codes_NZ, components, full, init_params="k-means++", n_init=restarts, random_state=seed)
 
 
-def refit_mixture(codes_NZ: Tensor, start: Components, full: bool) -> Components:
-    """The same components after EM from where they are: a component stays the one that it was."""
-    mean_KZ, covariance_KZZ = (x.double().cpu() for x in start)
-    precision_KZZ = torch.linalg.inv(covariance_KZZ)
-    precision_KZZ = (precision_KZZ + precision_KZZ.mT) / 2
+def refit_mixture(codes_NZ: Tensor, mean_KZ: Tensor, precision_KZZ: Tensor, full: bool) -> Components:
+    """The components of these means and inverse covariances after EM from there: each stays the one that it was."""
     K = len(mean_KZ)
+    start = precision_KZZ if full else precision_KZZ.diagonal(dim1=1, dim2=2)
     return _em(
         codes_NZ,
         K,
         full,
-        means_init=mean_KZ.numpy(),
-        precisions_init=(precision_KZZ if full else precision_KZZ.diagonal(dim1=1, dim2=2)).numpy(),
+        means_init=mean_KZ.cpu().numpy(),
+        precisions_init=start.cpu().numpy(),
         weights_init=np.full(K, 1 / K),
     )
 

@@ -105,13 +105,16 @@ class MixturePrior(Prior):
 
     @torch.no_grad()
     def components_of(self, domain: int) -> tuple[Tensor, Tensor]:
-        """Means (K, Z) and covariances (K, Z, Z) of a domain."""
+        """Means (K, Z) and inverse covariances (K, Z, Z) of a domain, in float64: narrow components are nearly
+        singular."""
         d = torch.tensor([domain], device=self.raw_mean_DKZ.device)
-        (mean_BKZ, logvar_BKZ), shear_BKZZ = self(d), self.shear(d)
-        root_KZZ = torch.diag_embed((0.5 * logvar_BKZ[0]).exp())
-        if shear_BKZZ is not None:
-            root_KZZ = _unshear(shear_BKZZ[0], root_KZZ)
-        return mean_BKZ[0], root_KZZ @ root_KZZ.mT
+        mean_KZ, logvar_KZ = (x[0].double() for x in self(d))
+        shear = self.shear(d)
+        precision_KZZ = torch.diag_embed((-logvar_KZ).exp())
+        if shear is not None:
+            shear_KZZ = shear[0].double()
+            precision_KZZ = shear_KZZ.mT @ precision_KZZ @ shear_KZZ
+        return mean_KZ, (precision_KZZ + precision_KZZ.mT) / 2
 
     @torch.no_grad()
     def set_components(self, mean_DKZ: Tensor, covariance_DKZZ: Tensor) -> None:

@@ -31,7 +31,7 @@ def test_the_fit_finds_the_clusters_whatever_their_scale(full, scale):
 @pytest.mark.parametrize("full", [True, False])
 def test_a_mixture_that_starts_near_the_clusters_finds_them_in_its_own_order(full):
     shuffled = CENTRES[[2, 0, 1]]
-    mean, covariance = refit_mixture(clusters(), (shuffled + 0.3, torch.eye(Z).expand(K, Z, Z)), full)
+    mean, covariance = refit_mixture(clusters(), shuffled + 0.3, torch.eye(Z).expand(K, Z, Z), full)
     fitted_mean, fitted_covariance = fit_mixture(clusters(), K, full, restarts=5, seed=0)
     order = torch.cdist(mean, fitted_mean).argmin(1)
     assert torch.cdist(mean, shuffled).argmin(1).tolist() == [0, 1, 2]

@@ -60,10 +60,11 @@ def test_after_the_last_step_the_components_are_those_of_the_codes():
     trained = new_model(min_logvar=-12)
     train(trained, range(8))
     for d in range(2):
-        own = trained.averaged.prior.components_of(d)
-        torch.testing.assert_close(own, trained.translator.prior.components_of(d))
-        again = refit_mixture(trained.space.memory.of(d), own, full=True)
-        torch.testing.assert_close(again, own, rtol=0.1, atol=0.05)
+        mean, precision = trained.averaged.prior.components_of(d)
+        torch.testing.assert_close((mean, precision), trained.translator.prior.components_of(d))
+        again, covariance = refit_mixture(trained.space.memory.of(d), mean, precision, full=True)
+        torch.testing.assert_close(again.double(), mean, rtol=0.1, atol=0.05)
+        torch.testing.assert_close(covariance.double(), precision.inverse(), rtol=0.1, atol=0.05)
 
 
 def test_a_warm_up_with_too_few_codes_says_so():
@@ -144,6 +145,21 @@ def test_a_prior_takes_the_components_it_is_given():
         torch.testing.assert_close(
             components(prior, d).covariance_matrix, covariance[d], rtol=1e-4, atol=1e-5
         )
+
+
+@torch.no_grad()
+def test_components_that_are_nearly_singular_can_be_fitted_again():
+    prior = MixturePrior(
+        MixtureSettings(components=3, warmup={}, covariance="full", min_logvar=-12), size=4, domains=1
+    )
+    root = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    root[..., 3] = 1e-3 * root[..., 2]
+    root[..., 2] *= 1e-3
+    prior.set_components(torch.zeros(1, 3, 4), root @ root.mT + 1e-6 * torch.eye(4))
+    prior.raw_shear_DKZZ += 10 * torch.randn(1, 3, 4, 4).tril(-1)
+    codes = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    _, covariance = refit_mixture(codes, *prior.components_of(0), full=True)
+    assert torch.linalg.cholesky(covariance).isfinite().all()
 
 
 def test_draws_have_the_mean_and_covariance_of_their_component():
