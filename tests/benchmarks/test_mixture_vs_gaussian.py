@@ -3,19 +3,18 @@
 import pytest
 import torch
 
-from benchmarks import mixture_vs_gaussian
+from benchmarks import mixture_tables, mixture_vs_gaussian
 from benchmarks.comparison import Result
-from benchmarks.mixture_vs_gaussian import (
+from benchmarks.mixture_tables import (
     CLUSTERING,
     DOMAINS,
     KINDS,
     Job,
-    Setting,
     clustering_table,
     clusterings,
-    experiment_of,
     planted,
 )
+from benchmarks.mixture_vs_gaussian import Setting, experiment_of
 from cluster.checkpoint import differences
 
 
@@ -59,7 +58,7 @@ def test_the_planted_colours_of_well_separated_modes_are_told_apart():
 
 def test_a_table_has_the_median_and_every_seed(monkeypatch):
     monkeypatch.setattr(
-        mixture_vs_gaussian,
+        mixture_tables,
         "planted",
         lambda _: {d: dict.fromkeys(CLUSTERING.values(), 1.0) for d in DOMAINS},
     )
