@@ -29,9 +29,8 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -133,17 +132,14 @@ def domains_of(data: str, test_images: int) -> list[Domain]:
 def run_all(jobs: Sequence[Job], setting: Setting, processes: int) -> dict[Job, Result]:
     """Every job; each is shown as it comes."""
     results = {}
-    with runs.pool(processes) as pool:
-        futures = {pool.submit(run, job, setting): job for job in jobs}
-        for future in as_completed(futures):
-            job, result = futures[future], future.result()
-            results[job] = result
-            kept = [of["label kept, by prior"] for of in result.figures.values() if "cycle, L1" in of]
-            print(
-                f"{len(results)} of {len(jobs)}: {job.variant}, batch {job.batch}, seed {job.seed}: "
-                f"label kept {' and '.join(f'{share:.3f}' for share in kept)}, {result.seconds:.0f} CPU s",
-                flush=True,
-            )
+    for job, result in runs.as_done(partial(run, setting=setting), jobs, processes):
+        results[job] = result
+        kept = [of["label kept, by prior"] for of in result.figures.values() if "cycle, L1" in of]
+        print(
+            f"{len(results)} of {len(jobs)}: {job.variant}, batch {job.batch}, seed {job.seed}: "
+            f"label kept {' and '.join(f'{share:.3f}' for share in kept)}, {result.seconds:.0f} CPU s",
+            flush=True,
+        )
     return results
 
 

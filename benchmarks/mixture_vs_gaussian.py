@@ -24,9 +24,8 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import get_args
 
@@ -92,8 +91,9 @@ def run(job: Job, setting: Setting) -> Result:
     return Result(job.seed, seconds, json.loads(file.read_text()))
 
 
+@cache
 def data_of(spread: Spread, setting: Setting) -> Path:
-    """Where the data set is; built where it is not."""
+    """Where the data set is; built where it is not. To see that it is there, all images are drawn: once a process."""
     folder = setting.storage.absolute() / f"data-{spread}"
     build_shards(mode_images(0, spread, SIZE), folder, BuildOptions(encoding="png"))
     return folder
@@ -140,18 +140,15 @@ def agreements(translator: Translator, spread: Spread, setting: Setting) -> dict
 def run_all(jobs: Sequence[Job], setting: Setting, processes: int) -> dict[Job, Result]:
     """Every job; each is shown as it comes."""
     results = {}
-    with runs.pool(processes) as pool:
-        futures = {pool.submit(run, job, setting): job for job in jobs}
-        for future in as_completed(futures):
-            job, result = futures[future], future.result()
-            results[job] = result
-            found = [
-                f"{result.figures[name][key]:.3f}" for name in DOMAINS for key in (OWN, f"afterwards, {BEST}")
-            ]
-            print(
-                f"{len(results)} of {len(jobs)}: {job}: NMI {', '.join(found)}, {result.seconds:.0f} CPU s",
-                flush=True,
-            )
+    for job, result in runs.as_done(partial(run, setting=setting), jobs, processes):
+        results[job] = result
+        found = [
+            f"{result.figures[name][key]:.3f}" for name in DOMAINS for key in (OWN, f"afterwards, {BEST}")
+        ]
+        print(
+            f"{len(results)} of {len(jobs)}: {job}: NMI {', '.join(found)}, {result.seconds:.0f} CPU s",
+            flush=True,
+        )
     return results
 
 

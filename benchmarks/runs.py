@@ -8,9 +8,10 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -26,6 +27,8 @@ from gmvae_drit.config import DritSettings, GmvaeDritSettings, LossWeights
 from gmvae_drit.export import CONFIG, ExportConfig, load_export, save_export
 from gmvae_drit.translator import Translator
 
+Job = TypeVar("Job")
+Outcome = TypeVar("Outcome")
 WHERE = {"run": {"storage"}, "data": {"uri"}}
 """What of an experiment has no bearing on its result."""
 
@@ -67,6 +70,16 @@ def pool(processes: int) -> ProcessPoolExecutor:
     """Processes for runs side by side, which end with this one: left alone by a killed script, they would go on and
     keep their folders from the next."""
     return ProcessPoolExecutor(processes, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def as_done(
+    run: Callable[[Job], Outcome], jobs: Iterable[Job], processes: int
+) -> Iterator[tuple[Job, Outcome]]:
+    """What `run` makes of each job, in so many processes, as it comes."""
+    with pool(processes) as executor:
+        futures = {executor.submit(run, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 def _end_with(parent: int) -> None:

@@ -21,9 +21,8 @@ def gaussian_kl(
     then those of T (z - mean_p), and their sum is the divergence, for |T| = 1.
     """
     offset, var_q = mean_q - mean_p, logvar_q.exp()
-    if shear_p is not None:  # sums, for a matmul would autocast
-        offset = (shear_p * offset[..., None, :]).sum(-1)
-        var_q = (shear_p.square() * var_q[..., None, :]).sum(-1)
+    if shear_p is not None:
+        offset, var_q = _times(shear_p, offset), _times(shear_p.square(), var_q)
     return 0.5 * (logvar_p - logvar_q + (var_q + offset.square()) * (-logvar_p).exp() - 1)
 
 
@@ -50,8 +49,13 @@ def log_densities(
     """log p(z | y) of every component, (B, K), up to one constant; `shear_BKZZ` as in `gaussian_kl`."""
     offset_BKZ = z_BZ[:, None] - mean_BKZ
     if shear_BKZZ is not None:
-        offset_BKZ = (shear_BKZZ * offset_BKZ[..., None, :]).sum(-1)
+        offset_BKZ = _times(shear_BKZZ, offset_BKZ)
     return -0.5 * (logvar_BKZ + offset_BKZ.square() * (-logvar_BKZ).exp()).sum(2)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """(..., Z, Z) times (..., Z). By a sum, for a matmul would autocast to half precision."""
+    return (matrix * vector[..., None, :]).sum(-1)
 
 
 def categorical_entropy(logits_BK: Tensor) -> Tensor:
