@@ -82,11 +82,12 @@ class Loader:
         self.digest = manifest.digest
         self.domains = tuple(settings.domains or sorted(manifest.domains))
         """Names of the domains; a domain's id is its place here."""
-        share = settings.global_batch // min(2, len(self.domains))
-        if share % world_size:
+        self.share = share = settings.global_batch // min(2, len(self.domains))
+        """Images of each domain in a global batch."""
+        if world_size > share:
             raise DataError(
-                f"{world_size} workers cannot share a global batch of {settings.global_batch}: the {share} images "
-                f"of a domain must be a multiple of the number of workers"
+                f"{world_size} workers cannot share a global batch of {settings.global_batch}: each needs at least one "
+                f"of the {share} images of a domain"
             )
         self._readers = [SplitReader(self._store, manifest.split(name, split)) for name in self.domains]
         window = settings.chunk * settings.window
@@ -117,9 +118,10 @@ class Loader:
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of ``start_step``, ``start_step + 1``, … without end.
 
-        ``image`` (b, 3, H, W) uint8, ``domain`` (b,) and ``index`` (b,) int64, where b is the global batch
-        over the number of ranks; the first half is of one domain and the second half of another, or all of the
-        only one. ``index`` counts the samples of a domain's split. Images lie in pinned memory where there is CUDA.
+        ``image`` (b, 3, H, W) uint8, ``domain`` (b,) and ``index`` (b,) int64, where b is the rank's share of the
+        global batch, equal on all ranks but for one image of each domain; the first half is of one domain and the
+        second half of another, or all of the only one. ``index`` counts the samples of a domain's split. Images lie
+        in pinned memory where there is CUDA.
         """
         batches = self._batches(start_step)
         self._running.add(batches)

@@ -110,6 +110,7 @@ class LocalStore:
     def put(self, path: str, content: bytes | Path) -> None:
         """Store ``content`` as ``path``: written beside it, flushed to disk, renamed."""
         target = self._root / path
+        unfinished: Path | None = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self.workspace.mkdir(exist_ok=True)
@@ -129,6 +130,8 @@ class LocalStore:
                 os.fsync(file.fileno())
             unfinished.replace(target)
         except OSError as error:
+            if unfinished not in (None, content):  # on a full disk it would be in the way of the next try
+                unfinished.unlink(missing_ok=True)
             raise self._failed("write", path, error) from None
 
     def list(self, prefix: str = "") -> Iterator[Entry]:

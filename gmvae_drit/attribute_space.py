@@ -60,6 +60,10 @@ class AttributeSpace(nn.Module, ABC):
     ) -> None:
         """What the priors, trained and averaged, learn of the codes of a step other than by gradients."""
 
+    def component_shares(self) -> Tensor | None:
+        """See `Model.component_shares`."""
+        return None
+
     def schedules(self, progress: Progress) -> dict[str, float]:
         """What changes over a run, for the log."""
         return {}
@@ -151,6 +155,8 @@ class MixtureSpace(AttributeSpace):
         if warmup is None or self.memory is None:
             return
         self.memory.add(out["mean_z"], domain)
+        if not progress.ends_step:
+            return
         step, full = progress.step + 1, self.mixture.covariance == "full"
         if step == self._first_step(progress):
             fits = [self._fit(warmup, d, seed=step) for d in range(self.domains)]
@@ -192,6 +198,10 @@ class MixtureSpace(AttributeSpace):
         """See `AttributeSpace.regression_terms`; of the component as well."""
         component = F.cross_entropy(out["regressed_logits"], out["y_prior"])
         return super().regression_terms(out) | {"component_regression": component}
+
+    def component_shares(self) -> Tensor | None:
+        """See `Model.component_shares`."""
+        return self.usage.shares()
 
     def schedules(self, progress: Progress) -> dict[str, float]:
         """See `AttributeSpace.schedules`."""

@@ -87,9 +87,14 @@ def on_every_rank(x: Tensor) -> Tensor:
 
 
 def _of_all_ranks(x: Tensor) -> Tensor:
-    """The rows of x of every rank, in the order of ranks."""
+    """The rows of x of every rank, in the order of ranks. Ranks may have different numbers of rows."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
-    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, x.contiguous())
-    return torch.cat(parts)
+    mine = torch.tensor([len(x)], device=x.device)
+    counts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, mine)
+    rows = [int(count) for count in counts]
+    padded = torch.cat([x, x.new_zeros(max(rows) - len(x), *x.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])

@@ -107,14 +107,15 @@ class ComponentUsage(nn.Module):
         """KL(mean q(y) || uniform), I(x; y) = H(mean q(y)) - mean H(q(y|x)), and each domain's weight, all (D,).
 
         The weights are equal for the domains in the batch, 0 for others, and sum to 1. Updates the running mean.
-        Every rank's batch must hold the same domains, equally often.
+        Every rank's batch must hold the same domains, and one as often as the other.
         """
         D, K = self.mean_DK.shape
         member_BD = F.one_hot(domain, D).to(logits_BK.dtype)
         share_BD = member_BD / member_BD.sum(0).clamp_min(1)
         q_DK = (share_BD[:, :, None] * logits_BK.softmax(1)[:, None]).sum(0)  # a matmul would autocast
         entropy_D = (share_BD * categorical_entropy(logits_BK)[:, None]).sum(0)
-        q_DK, entropy_D = _mean_over_ranks(q_DK), _mean_over_ranks(entropy_D)
+        both = _mean_over_ranks(torch.cat([q_DK, entropy_D[:, None]], 1), len(logits_BK))
+        q_DK, entropy_D = both[:, :K], both[:, K]
 
         present = member_BD.sum(0) > 0
         # A step with NaN is skipped by the engine; it must not stay in the running mean.
@@ -126,11 +127,17 @@ class ComponentUsage(nn.Module):
         information_D = math.log(K) - kl_D - entropy_D
         return kl_D, information_D, present.to(kl_D.dtype) / present.sum()
 
+    def shares(self) -> Tensor:
+        """The running mean q(y) of each domain now, (D, K), a copy. Rows sum to 1, for it starts uniform; (1 -
+        momentum)^steps of that start is still in it."""
+        return self.mean_DK.clone()
 
-def _mean_over_ranks(x: Tensor) -> Tensor:
-    """The mean of x over all ranks, with the gradient of the local x."""
+
+def _mean_over_ranks(x: Tensor, count: int) -> Tensor:
+    """The mean of x over all ranks, each counted by its number of samples, with the gradient of the local x."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
-    mean = x.detach().clone()
-    dist.all_reduce(mean)
-    return x + (mean / dist.get_world_size() - x.detach())
+    total = torch.cat([x.detach().flatten() * count, x.new_tensor([count])])
+    dist.all_reduce(total)
+    mean = (total[:-1] / total[-1]).reshape(x.shape)
+    return x + (mean - x.detach())

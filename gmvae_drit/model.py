@@ -27,6 +27,8 @@ class Progress:
     """Steps in the whole run."""
     epoch: float
     """Passes over the largest domain so far."""
+    ends_step: bool = True
+    """Whether this is all of the step's batch, or its last part where gradients are accumulated over several."""
 
     @property
     def fraction(self) -> float:
@@ -35,7 +37,8 @@ class Progress:
 
 
 class Update(Protocol):
-    """One optimizer step of one network: zero the gradients, backward, clip, step."""
+    """One optimizer step of one network: zero the gradients, backward, clip, step. Where the engine accumulates
+    gradients over several parts of a batch, it steps with the last part only."""
 
     def __call__(self, name: str, loss: Tensor, clip_norm: float | None = None) -> None:
         """Update network ``name`` by the gradient of ``loss``, its norm clipped to ``clip_norm`` if given."""
@@ -64,7 +67,8 @@ class Model(nn.Module, ABC):
 
         ``nets`` are the networks as the engine wrapped them (DDP, or bare on one worker). Returns scalars to log as
         detached 0-d tensors; nothing here may wait for the device. Draws its noise from torch's default generator,
-        which the engine seeds from (seed, step, rank).
+        which the engine seeds from (seed, step, rank). Where gradients are accumulated it is called for each part of
+        the step's batch; averages of weights are due in the last, `progress.ends_step`.
         """
 
     @abstractmethod
@@ -74,6 +78,13 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def previews(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures of what the model does now, by name: uint8 (3, H, W) on the CPU."""
+
+    def component_shares(self) -> Tensor | None:
+        """Share of each component in each domain by the running mean of q(y|x), (D, K) on the model's device.
+
+        None where there are no components. Every rank has the same.
+        """
+        return None
 
     @abstractmethod
     def exported(self) -> nn.Module:

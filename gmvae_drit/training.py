@@ -100,7 +100,8 @@ class TranslationModel(Model):
         terms |= self.space.posterior_terms(domain, out, progress)
         weights = self.settings.loss.model_dump()
         update("translator", torch.stack([weights[name] * term for name, term in terms.items()]).sum())
-        self._average(progress)
+        if progress.ends_step:
+            self._average(progress)
         self.space.after_step([self.translator.prior, self.averaged.prior], domain, out, progress)
 
         # The first ones are what the progress line shows.
@@ -216,6 +217,10 @@ class TranslationModel(Model):
     def previews(self, batch: Batch) -> dict[str, Tensor]:
         """See `Model.previews`."""
         return {"translations": preview_grid(self.averaged, to_unit(batch["image"]), batch["domain"])}
+
+    def component_shares(self) -> Tensor | None:
+        """See `Model.component_shares`."""
+        return self.space.component_shares()
 
     def exported(self) -> nn.Module:
         """See `Model.exported`: the averaged translator."""

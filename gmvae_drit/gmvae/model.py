@@ -124,6 +124,10 @@ class Gmvae(Model):
         """What `GmvaeNetwork.decode` gives as the mean pixels of p(x | z), in [0, 1]."""
         return decoded.sigmoid() if self.settings.rec_type == "bce" else decoded.clamp(0, 1)
 
+    def component_shares(self) -> Tensor | None:
+        """See `Model.component_shares`: all images are one domain."""
+        return self.usage.shares()
+
     def exported(self) -> nn.Module:
         """See `Model.exported`: everything, for clustering and sampling."""
         return self.network
