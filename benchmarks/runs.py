@@ -15,12 +15,15 @@ from typing import TypeVar
 
 import torch
 
-from cluster import checkpoint
+from cluster.checkpoint import differences
+from cluster.checkpoints import Checkpoints
 from cluster.config import Experiment, load
 from cluster.engine import Engine, Place
 from cluster.errors import RunError
+from cluster.held_out import HeldOut
 from cluster.notes import Row
 from cluster.run_folder import RunFolder, write_atomically
+from cluster.watcher import Watcher
 from data_shards.loader import Loader
 from gmvae_drit.build import build_model
 from gmvae_drit.config import DritSettings, GmvaeDritSettings, LossWeights
@@ -91,7 +94,7 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class CpuClock:
+class CpuClock(Watcher):
     """A watcher that writes down the CPU seconds of the run at each row of metrics, and so before each checkpoint. What
     a killed run did after its last checkpoint is not counted, for it is done again."""
 
@@ -100,18 +103,14 @@ class CpuClock:
         text = self._file.read_text() if self._file.exists() else "{}"
         self.noted = {int(step): seconds for step, seconds in json.loads(text).items()}
         """CPU seconds by step."""
-        saved = checkpoint.newest_first(folder.checkpoints)
-        self._before = self.noted[checkpoint.step_of(saved[0])] if saved else 0.0
+        saved = Checkpoints(folder).steps()
+        self._before = self.noted[saved[0]] if saved else 0.0
         self._start = time.process_time()
 
     def row(self, row: Row) -> None:
-        """See `cluster.engine.Watcher`."""
+        """See `cluster.watcher.Watcher`."""
         self.noted[row["step"]] = self._before + time.process_time() - self._start
         write_atomically(self._file, lambda file: file.write(json.dumps(self.noted).encode()))
-
-    def stop_requested(self) -> bool:
-        """Never: who wants to stop a script kills it."""
-        return False
 
 
 def _claim(folder: RunFolder, experiment: Experiment) -> None:
@@ -120,7 +119,7 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
         write_atomically(folder.config, lambda file: file.write(experiment.to_yaml().encode()))
         return
     there, wanted = (e.model_dump(mode="json", exclude=WHERE) for e in (load(folder.config), experiment))
-    if changes := checkpoint.differences(there, wanted):
+    if changes := differences(there, wanted):
         raise RunError(f"{folder.root}: belongs to another run: {'; '.join(changes)}")
 
 
@@ -130,7 +129,7 @@ def _train(experiment: Experiment, folder: RunFolder, clock: CpuClock) -> None:
     try:
         torch.manual_seed(experiment.run.seed)
         model = build_model(experiment.model, loader.domains)
-        engine = Engine(experiment, model, loader, Place(0, 1, torch.device("cpu")), clock)
+        engine = Engine(experiment, model, loader, Place(0, 1, torch.device("cpu")), clock, HeldOut(None, []))
         engine.run()
         image_size = min(next(loader.batches(0))["image"].shape[2:])
     finally:

@@ -12,6 +12,7 @@ import typer
 from cluster.config import load, parse_overrides
 from cluster.errors import ClusterError
 from cluster.evaluation.network import Network
+from cluster.job_commands import COMMANDS
 from data_shards.errors import DataError
 from gmvae_drit.errors import ModelError
 
@@ -52,7 +53,7 @@ def train(
 @app.command()
 def evaluate(
     folder: Annotated[
-        Path, typer.Argument(metavar="RUN|EXPORT", help="Folder of a trained run, or an export.")
+        str, typer.Argument(metavar="RUN|EXPORT", help="Folder or s3:// URI of a trained run, or an export.")
     ],
     data: Annotated[str | None, typer.Option(help="URI of the data; that of the run unless given.")] = None,
     features: Annotated[
@@ -70,13 +71,43 @@ def evaluate(
 ) -> None:
     """Measure a trained model on test images: how real, how varied, content kept, components used. With pictures."""
     try:
-        from cluster.evaluate import evaluate, print_tables
+        from cluster.evaluate import RESULTS, evaluate, print_tables, working_copy
 
-        measured = evaluate(folder, data, features, inception_weights, limit, samples, temperature, seed)
-        print_tables(folder, measured)
+        run = working_copy(folder)
+        measured = evaluate(run.root, data, features, inception_weights, limit, samples, temperature, seed)
+        for name in RESULTS:
+            run.publish(run.root / name)
+        print_tables(run.root, measured)
     except (ClusterError, DataError, ModelError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+@app.command()
+def report(
+    folder: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder or s3:// URI of a run, also of one that trains.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write; report.html in the run's folder.")] = None,
+) -> None:
+    """Write one HTML page about a run: curves, previews, failures, figures, configuration. Needs no network."""
+    try:
+        from cluster.report.page import write_report
+        from cluster.report.read import FILES
+        from cluster.run_folder import RunFolder
+
+        run = RunFolder.at(folder)
+        run.fetch_all(*FILES)
+        typer.echo(write_report(run.root, out))
+        if out is None:
+            run.publish(run.root / "report.html")
+    except (ClusterError, DataError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,17 @@
-"""Checkpoints: one file per checkpoint, holding all that a run needs to go on as if it had never stopped.
+"""What a checkpoint holds: all that a run needs to go on as if it had never stopped.
 
-The room owns these files instead of handing them to Ray Train, which keeps the list of checkpoints in a JSON
-file that it rewrites in place (a kill at that moment makes the run unresumable) and can only be asked inside
-a worker.
+Weights and optimizers are tensors; whatever else decides the course of a run is in its configuration, or is a
+function of the step.
 """
 
-import logging
-import os
-import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cluster.errors import RunError
-from cluster.run_folder import write_atomically
-
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -44,77 +35,44 @@ class Checkpoint:
     skipped: int
     """Steps so far whose gradient was not finite."""
     identity: Identity
-    model: dict[str, Any]
-    optimizers: dict[str, dict[str, Any]]
+    tensors: dict[str, Tensor]
+    """``model/NAME`` and ``optimizer/NETWORK/PARAMETER/NAME``."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Means over the held-out images, where they were looked at after this very step."""
 
 
-def path_of(folder: Path, step: int) -> Path:
-    """The file of the checkpoint after ``step`` steps."""
-    return folder / f"step-{step:08d}.pt"
+def tensors_of(model: torch.nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """A copy on the CPU of the whole state of the model and of the optimizers, for `Checkpoint.tensors`.
 
-
-def newest_first(folder: Path) -> list[Path]:
-    """Complete checkpoints."""
-    return sorted(folder.glob("step-*.pt"), reverse=True)
-
-
-def step_of(path: Path) -> int:
-    """The number of steps in a checkpoint's name."""
-    return int(path.stem.removeprefix("step-"))
-
-
-def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint, then delete all but the ``keep`` newest."""
-    path = path_of(folder, checkpoint.step)
-    content = {**vars(checkpoint), "identity": asdict(checkpoint.identity), "format": FORMAT}
-    write_atomically(path, lambda file: torch.save(content, file))
-    for old in newest_first(folder)[keep:]:
-        old.unlink()
-    return path
-
-
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU, without unpickling foreign objects."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != FORMAT:
-            raise RunError(f"{path}: written by another version of gmvae-drit")
-        return Checkpoint(**{**content, "identity": Identity(**content["identity"])})
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise RunError(f"{path}: not a readable checkpoint") from error
-
-
-def find_newest(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """The newest checkpoint that can be read; None where there is none at all.
-
-    One that cannot be read is passed over with a warning; if none is left, starting anew would hide the loss.
+    Hyper-parameters of the optimizers are left out: they are the configuration's.
     """
-    paths = newest_first(folder)
-    for path in paths:
-        try:
-            return path, load(path)
-        except RunError as error:
-            logger.warning("%s; going back to the one before", error)
-    if paths:
-        raise RunError(
-            f"{folder}: no checkpoint of {len(paths)} can be read; restore one or use a new run.name"
-        )
-    return None
+    named = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for network, optimizer in optimizers.items():
+        for number, state in optimizer.state_dict()["state"].items():
+            named |= {f"optimizer/{network}/{number}/{name}": value for name, value in state.items()}
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in named.items()}
 
 
-def check_identity(path: Path, saved: Identity, wanted: Identity) -> None:
+def restore_tensors(
+    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
+) -> None:
+    """Give a model and its optimizers the state that `tensors_of` copied."""
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+    states: dict[str, dict[int, dict[str, Tensor]]] = {network: {} for network in optimizers}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, network, number, key = name.split("/")
+            states[network].setdefault(int(number), {})[key] = value
+    for network, optimizer in optimizers.items():
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": states[network], "param_groups": groups})
+
+
+def check_identity(where: str, saved: Identity, wanted: Identity) -> None:
     """Raise one line naming what differs between a checkpoint and the run that wants it."""
     changes = differences(asdict(saved), asdict(wanted))
     if changes:
-        raise RunError(f"{path}: belongs to another run: {'; '.join(changes)}")
+        raise RunError(f"{where}: belongs to another run: {'; '.join(changes)}")
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -127,9 +85,3 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         elif was != now:
             lines.append(f"{prefix}{key} was {was}, is {now}")
     return lines
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left half-written."""
-    for part in folder.glob(".*.part"):
-        os.unlink(part)

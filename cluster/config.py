@@ -25,43 +25,87 @@ class RunSettings(Settings):
     name: RunName
     """Name of the run and of its folder: letters, digits, `.`, `_`, `-`. The same name resumes the run."""
     storage: Annotated[str, Field(min_length=1)] = "runs"
-    """Folder that holds the folders of runs."""
+    """Where the folders of runs are kept: a folder that all workers see, or `s3://bucket/prefix` with the options of
+    `data_shards.s3`."""
     seed: NonNegativeInt = 0
     """Seed of weights, sample order, augmentation and noise."""
 
 
 class TrainSettings(Settings):
-    """Length, precision and rhythm of training."""
+    """Length, precision and rhythm of training, and what it bears."""
 
     steps: PositiveInt
     """Steps of the whole run; schedules stretch to it."""
     precision: Literal["fp32", "bf16", "auto"] = "auto"
     """`bf16` is mixed precision; `auto` takes it where the hardware computes in it."""
+    images_per_pass: PositiveInt | None = None
+    """Images of each domain that a worker computes at once; of a larger share of the batch, gradients are accumulated
+    over several passes. null computes the whole share at once."""
+    compile: tuple[str, ...] = ()
+    """Networks that torch.compile shall compile, such as [translator]; not one with `r1_weight`, whose gradient is
+    differentiated twice. Does not pay on CPUs."""
+    deterministic: bool = False
+    """On GPUs, use only algorithms that repeat bit for bit, which are slower. CPUs always repeat."""
     log_every: PositiveInt = 50
     """Steps between two rows of metrics, each the mean over these steps."""
     preview_every: NonNegativeInt = 500
     """Steps between two preview pictures; 0 for none."""
     preview_images: PositiveInt = 4
     """Test images of each domain in a preview picture."""
+    evaluate_every: NonNegativeInt = 500
+    """Steps between two evaluations on test images, whose means are logged as `held_out/NAME`; 0 for none."""
+    evaluate_images: PositiveInt = 64
+    """Test images of each domain in such an evaluation, at most; the workers share them."""
     checkpoint_every: PositiveInt = 500
-    """Steps between two checkpoints: at most so many are lost when a worker dies."""
+    """Steps between two checkpoints: at most so many, and those of one upload, are lost when a worker dies."""
     keep_checkpoints: PositiveInt = 3
     """Newest checkpoints that are kept."""
+    best_metric: str | None = None
+    """A held-out metric, such as `cycle`, by which the best checkpoint is kept as well, and exported at the end
+    instead of the last. Only steps that are evaluated count."""
+    best_is: Literal["lowest", "highest"] = "lowest"
+    """Which value of `best_metric` is best."""
     max_skipped_in_a_row: PositiveInt = 10
-    """Steps in a row with an infinite or NaN gradient after which the run stops; each is skipped."""
+    """Steps in a row with an infinite or NaN loss or gradient after which the run stops; each is skipped."""
+    max_unsaved: PositiveInt = 3
+    """Checkpoints in a row that cannot be stored, each after trying for a while, after which the run stops."""
     max_failures: NonNegativeInt = 3
-    """Deaths of workers before the run gives up; each is answered by a restart from the last checkpoint."""
+    """Deaths of workers with no new checkpoint between them before the run gives up; each is answered by a restart
+    from the last checkpoint. Workers that are asked to leave (SIGTERM) do not count."""
+    hang_seconds: Annotated[float, Field(ge=5)] = 600
+    """Seconds without any progress after which the workers are restarted, and the one that hangs is named; at least 5,
+    and more than the longest step, checkpoint or evaluation takes."""
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> "TrainSettings":
+        if self.best_metric is not None and (
+            not self.evaluate_every or self.checkpoint_every % self.evaluate_every
+        ):
+            raise ValueError(
+                f"train.best_metric compares checkpoints, but checkpoint_every = {self.checkpoint_every} is not a "
+                f"multiple of evaluate_every = {self.evaluate_every}"
+            )
+        return self
 
 
 class ScalingSettings(Settings):
     """What the run may use."""
 
     workers: PositiveInt = 1
-    """Processes, one model replica each; must divide half of `data.global_batch`."""
+    """Processes, one model replica each, that share `data.global_batch`; at most one per image of a domain."""
+    min_workers: PositiveInt | None = None
+    """Makes the run elastic: it goes on with fewer workers, down to this number, where nodes are lost, and takes more
+    again when they come back. null waits for all of them."""
     use_gpu: bool = False
     """One GPU per worker."""
     threads: PositiveInt = 1
     """CPU threads per worker, and the cores Ray sets aside for it."""
+
+    @model_validator(mode="after")
+    def _at_least_is_not_more(self) -> "ScalingSettings":
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers = {self.min_workers} is more than workers = {self.workers}")
+        return self
 
 
 class Experiment(Settings):
@@ -76,9 +120,9 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> "Experiment":
         share, workers = self.data.global_batch // 2, self.scaling.workers
-        if share % workers:
+        if workers > share:
             raise ValueError(
-                f"scaling.workers = {workers}: must divide {share}, each domain's half of "
+                f"scaling.workers = {workers}: more than the {share} images of each domain in "
                 f"data.global_batch = {self.data.global_batch}"
             )
         return self

@@ -3,9 +3,12 @@
 Whatever can be checked without Ray is checked before Ray starts.
 """
 
+import logging
 import os
+import secrets
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -14,21 +17,27 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from cluster import checkpoint
+from cluster.checkpoint import check_identity
+from cluster.checkpoints import Checkpoints
 from cluster.config import Experiment
 from cluster.engine import identity_of
-from cluster.errors import RunError
-from cluster.notes import Note, NoteHandler
+from cluster.errors import ClusterError, RunError
+from cluster.events import EventLog
+from cluster.notes import Event, Note, NoteHandler
 from cluster.progress import ProgressLine
 from cluster.ray_session import ray_session
-from cluster.run_folder import RunFolder, write_atomically
+from cluster.run_folder import RunFolder
+from data_shards.errors import DataError
 from data_shards.loader import Loader
 from gmvae_drit.build import check_domains
+from gmvae_drit.errors import ModelError
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 POLL_SECONDS = 0.3
+SILENT_SECONDS = 10.0
+"""Without word from any worker, after which a run that shall stop is not waited for."""
 
 
 def run(experiment: Experiment) -> int:
@@ -44,20 +53,33 @@ def run(experiment: Experiment) -> int:
         try:
             if _is_finished(located, folder, loader, line):
                 return 0
-            write_atomically(folder.config, lambda file: file.write(experiment.to_yaml().encode()))
-            return _run_on_ray(located, folder, line)
+            return _recorded(located, folder, line)
         except KeyboardInterrupt:
-            line.say("Stopped at once. The same command goes on from the last checkpoint.")
+            line.say("Stopped at once. The same command goes on from the last checkpoint, if there is one.")
             return 128 + signal.SIGINT
         finally:
             notes.close()
-            shutil.rmtree(folder.ray, ignore_errors=True)
+            loader.close()
+
+
+def _recorded(experiment: Experiment, folder: RunFolder, line: ProgressLine) -> int:
+    """Run on Ray, with what befalls the run in its events."""
+    session = secrets.token_hex(8)
+    folder.write(folder.config, experiment.to_yaml().encode())
+    folder.claim(session)
+    events = EventLog(folder)
+    try:
+        return _run_on_ray(experiment, folder, session, line, events)
+    except (ClusterError, DataError, ModelError) as error:
+        events.add(Event("error", str(error)))
+        raise
 
 
 def _with_absolute_paths(experiment: Experiment) -> Experiment:
     """Workers may have another working directory."""
     run, data = experiment.run, experiment.data
-    run = run.model_copy(update={"storage": str(Path(run.storage).absolute())})
+    if "://" not in run.storage:
+        run = run.model_copy(update={"storage": str(Path(run.storage).absolute())})
     if "://" not in data.uri:
         data = data.model_copy(update={"uri": str(Path(data.uri).absolute())})
     return experiment.model_copy(update={"run": run, "data": data})
@@ -76,56 +98,64 @@ def _check_devices(experiment: Experiment) -> None:
 
 def _is_finished(experiment: Experiment, folder: RunFolder, loader: Loader, line: ProgressLine) -> bool:
     """Whether there is nothing left to do; raises where this is not the run that the folder holds."""
-    newest, steps = checkpoint.find_newest(folder.checkpoints), experiment.train.steps
-    exported = (folder.export / "config.yaml").exists()
+    newest, steps = Checkpoints(folder).newest_index(), experiment.train.steps
+    exported = folder.fetch(folder.export / "config.yaml")
+    export = f"{folder.uri}/export"
     if newest is None:
         if exported:
             raise RunError(
-                f"{folder.root}: holds an export but no checkpoint; use a new run.name or delete it"
+                f"{folder.uri}: holds an export but no checkpoint; use a new run.name or delete it"
             )
         return False
-    path, saved = newest
-    checkpoint.check_identity(path, saved.identity, identity_of(experiment, loader))
-    if saved.step > steps:
-        raise RunError(f"train.steps = {steps}: this run has trained {saved.step} steps; use a new run.name")
-    if saved.step == steps and exported:
-        line.say(f"Run {experiment.run.name} is finished: {steps} steps, model in {folder.export}")
+    check_identity(f"{folder.uri}/{newest.name}", newest.identity, identity_of(experiment, loader))
+    if newest.step > steps:
+        raise RunError(f"train.steps = {steps}: this run has trained {newest.step} steps; use a new run.name")
+    if newest.step == steps and exported:
+        line.say(f"Run {experiment.run.name} is finished: {steps} steps, model in {export}")
         return True
-    line.say(f"Resuming run {experiment.run.name} after step {saved.step}.")
-    if saved.total_steps != steps:
+    line.say(f"Resuming run {experiment.run.name} after step {newest.step}.")
+    if newest.total_steps != steps:
         line.say(
-            f"train.steps was {saved.total_steps} and is {steps}: schedules stretch to the new length from here "
+            f"train.steps was {newest.total_steps} and is {steps}: schedules stretch to the new length from here "
             f"on, so the result is not that of {steps} steps from the start."
         )
     return False
 
 
-def _run_on_ray(experiment: Experiment, folder: RunFolder, line: ProgressLine) -> int:
-    line.say("Starting Ray.")
-    with ray_session(experiment.scaling):
-        import ray
+def _run_on_ray(
+    experiment: Experiment, folder: RunFolder, session: str, line: ProgressLine, events: EventLog
+) -> int:
+    line.say("Joining the Ray cluster." if os.environ.get("RAY_ADDRESS") else "Starting Ray.")
+    bookkeeping = tempfile.mkdtemp(prefix="gmvae-drit-ray-")
+    try:
+        with ray_session(experiment.scaling):
+            import ray
 
-        from cluster.relay import Relay
-        from cluster.trainer import describe_end, make_trainer
+            from cluster.relay import Relay
+            from cluster.trainer import describe_end, make_trainer
 
-        relay: Any = ray.remote(num_cpus=0)(Relay).remote()
-        fit = _fit_in_thread(make_trainer(experiment, folder, relay))
-        with _stop_on_signals(relay, line) as signals:
-            while not fit.done():
-                _show(ray.get(relay.collect.remote()), line)
-                wait([fit], POLL_SECONDS)
-        _show(ray.get(relay.collect.remote()), line)
-        if (error := fit.exception()) is not None:
-            fault = ray.get(relay.fault.remote())
-            raise RunError(fault or describe_end(error, experiment.train.max_failures)) from error
+            t = experiment.train
+            relay: Any = ray.remote(num_cpus=0)(Relay).remote(t.hang_seconds, t.max_failures)
+            fit = _fit_in_thread(make_trainer(experiment, session, relay, bookkeeping))
+            with _stop_on_signals(relay, line) as signals:
+                while not fit.done():
+                    _show(ray.get(relay.collect.remote()), line, events)
+                    if signals and ray.get(relay.silence.remote()) > SILENT_SECONDS:
+                        raise KeyboardInterrupt  # there is no worker that could save anything
+                    wait([fit], POLL_SECONDS)
+            _show(ray.get(relay.collect.remote()), line, events)
+            if (error := fit.exception()) is not None:
+                raise RunError(ray.get(relay.fault.remote()) or describe_end(error)) from error
+    finally:
+        shutil.rmtree(bookkeeping, ignore_errors=True)
+    steps = experiment.train.steps
     if fit.result().return_value:
-        line.say(f"Finished. Model in {folder.export}")
+        events.add(Event("finish", f"finished after step {steps}", steps))
+        line.say(f"Finished. Model in {folder.uri}/export")
         return 0
-    newest = checkpoint.newest_first(folder.checkpoints)[0]
-    line.say(
-        f"Stopped after step {checkpoint.step_of(newest)} of {experiment.train.steps}, checkpoint saved. "
-        f"The same command resumes the run."
-    )
+    step = Checkpoints(folder).steps()[0]
+    events.add(Event("stop", f"stopped after step {step}", step))
+    line.say(f"Stopped after step {step} of {steps}, checkpoint saved. The same command resumes the run.")
     return 128 + signals[0]
 
 
@@ -163,9 +193,13 @@ def _stop_on_signals(relay: Any, line: ProgressLine) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _show(mail: list[Any], line: ProgressLine) -> None:
+def _show(mail: list[Any], line: ProgressLine, events: EventLog) -> None:
     for item in mail:
         if isinstance(item, Note):
             line.note(item)
+        elif isinstance(item, Event):
+            events.add(item)
+            if item.kind in ("lost", "warning"):
+                line.note(Note(logging.WARNING, item.text))
         else:
             line.row(item)

@@ -7,28 +7,32 @@ for bit. Buffers of a model must not differ between ranks: a checkpoint holds th
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cluster import checkpoint
-from cluster.checkpoint import Checkpoint, Identity
+from cluster.checkpoint import Checkpoint, Identity, check_identity, restore_tensors, tensors_of
+from cluster.checkpoints import Checkpoints
 from cluster.config import Experiment
 from cluster.errors import RunError
-from cluster.metrics import Averages, MetricsLog, Pace
+from cluster.held_out import HeldOut
+from cluster.metrics import Averages, Pace, SampleSum, gather, memory_mib
 from cluster.notes import Row
-from cluster.precision import resolve_precision
+from cluster.parts import Shares
+from cluster.precision import resolve_precision, set_up_libraries
+from cluster.recorder import Recorder
+from cluster.resume import newest_checkpoint
 from cluster.run_folder import RunFolder
 from cluster.stop import StopAgreement
 from cluster.update import GuardedUpdate
-from gmvae_drit.model import Batch, Model, Progress
+from cluster.watcher import Watcher
+from gmvae_drit.model import Model, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +53,15 @@ class Data(Protocol):
     def digest(self) -> str:
         """What the data set holds, in one word."""
 
+    @property
+    def share(self) -> int:
+        """Images of each domain in a global batch."""
+
     def epoch(self, step: int) -> float:
         """Passes over the largest domain after ``step`` steps."""
 
     def batches(self, start_step: int) -> Iterator[Mapping[str, Tensor]]:
         """This rank's batches from ``start_step`` on, without end."""
-
-
-class Watcher(Protocol):
-    """Whoever watches the run."""
-
-    def row(self, row: Row) -> None:
-        """A row of metrics; rank 0 only."""
-
-    def stop_requested(self) -> bool:
-        """Whether the run should stop with a checkpoint. Must return at once."""
 
 
 class Engine:
@@ -76,147 +74,194 @@ class Engine:
         loader: Data,
         place: Place,
         watcher: Watcher,
-        held_out: Batch | None = None,
+        held_out: HeldOut,
+        session: str | None = None,
     ) -> None:
-        """``held_out`` is what the preview pictures show; None for no previews."""
+        """A ``session`` must still own the run whenever a checkpoint is stored (`RunFolder.claim`)."""
         self.experiment, self.loader, self.place, self.watcher = experiment, loader, place, watcher
-        self.settings = experiment.train
-        self.held_out = held_out
+        self.settings, self.held_out, self.session = experiment.train, held_out, session
+        set_up_libraries(place.device, self.settings.deterministic)
         self.folder = RunFolder(experiment.run.storage, experiment.run.name)
         self.identity = identity_of(experiment, loader)
+        self.shares = Shares(loader.share, place.world_size, self.settings.images_per_pass)
         self.model = model.to(place.device)
         if place.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         self.optimizers = model.optimizers()
-        self.nets = {name: self._distribute(net) for name, net in model.networks().items()}
+        self.nets = {name: self._distribute(name, net) for name, net in model.networks().items()}
         self.update = GuardedUpdate(self.optimizers, place.device)
         self.dtype = resolve_precision(self.settings.precision, place.device, place.world_size)
+        self.averages, self.samples = Averages(), SampleSum()
         self.step = 0
 
     def run(self) -> bool:
-        """Train to the end; False if stopped before."""
+        """Train to the end; False if stopped before. Everything is in the storage when this returns."""
+        self.watcher.at(self.step, "looking for a checkpoint")
         self._resume()
-        if self.place.rank == 0:
-            name = "bf16 mixed precision" if self.dtype else "fp32"
-            logger.info("training from step %d in %s on %s", self.step, name, self.place.device)
-            self._log = MetricsLog(self.folder, self.step)
+        if self.place.rank != 0:
+            return self._loop(None)
+        name = "bf16 mixed precision" if self.dtype else "fp32"
+        logger.info("training from step %d in %s on %s", self.step, name, self.place.device)
+        self.watcher.started(self.step, self.place.world_size)
+        recorder = Recorder(self.folder, self.settings, self.step, self.watcher.saved, self.session)
         try:
-            return self._loop()
+            finished = self._loop(recorder)
+            self.watcher.at(self.step, "storing the last checkpoint")
+            recorder.flush()
         finally:
-            if self.place.rank == 0:
-                self._log.close()
+            recorder.close()
+        return finished
 
-    def train_one(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One step of training."""
+    def train_one(self, batch: Mapping[str, Tensor]) -> None:
+        """One step of training; its scalars are added to `averages`."""
+        self.samples.add(self.step, batch)
         progress = Progress(self.step, self.settings.steps, self.loader.epoch(self.step))
         for name, rate in self.model.learning_rates(progress).items():
             for group in self.optimizers[name].param_groups:
                 group["lr"] = rate
         torch.manual_seed(noise_seed(self.experiment.run.seed, self.step, self.place.rank))
-        with self._autocast():
-            scalars = self.model.train_step(self.nets, self._to_device(batch), self.update, progress)
+        for images, part in self.shares.parts(batch):
+            self.update.part = part
+            progress = Progress(progress.step, progress.total_steps, progress.epoch, part.is_last)
+            with self._autocast(), nullcontext() if part.is_last else self._no_sync():
+                scalars = self.model.train_step(self.nets, self._to_device(images), self.update, progress)
+            self.averages.add(scalars, part.weight)
         self.update.end_step()
         self.step += 1
-        return scalars
 
-    def state(self) -> Checkpoint:
-        """All that the run needs to go on from here."""
-        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+    def state(self, metrics: Mapping[str, float] | None = None) -> Checkpoint:
+        """All that the run needs to go on from here, with held-out ``metrics`` of this step if there are any."""
         return Checkpoint(
             step=self.step,
             total_steps=self.settings.steps,
             skipped=self.update.skipped,
             identity=self.identity,
-            model=self.model.state_dict(),
-            optimizers=optimizers,
+            tensors=tensors_of(self.model, self.optimizers),
+            metrics=dict(metrics or {}),
         )
 
-    def restore(self, path: Path, saved: Checkpoint) -> None:
-        """Take the state of a checkpoint, read from ``path``, of this very run."""
-        checkpoint.check_identity(path, saved.identity, self.identity)
-        self.model.load_state_dict(saved.model)
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved.optimizers[name])
+    def restore(self, saved: Checkpoint) -> None:
+        """Take the state of a checkpoint of this very run."""
+        check_identity(f"{self.folder.uri}: checkpoint of step {saved.step}", saved.identity, self.identity)
+        restore_tensors(saved.tensors, self.model, self.optimizers)
         self.update.restore(saved.skipped)
         self.step = saved.step
 
-    def _loop(self) -> bool:
-        total, averages, stop = self.settings.steps, Averages(), StopAgreement(self.place.world_size)
+    def _loop(self, recorder: Recorder | None) -> bool:
+        total, s, stop = self.settings.steps, self.settings, StopAgreement(self.place.world_size)
+        self.watcher.at(self.step, "waiting for data")
         batches = self.loader.batches(self.step)
-        pace = Pace(self.step)
+        self._pace = Pace(self.step)
         while self.step < total:
-            with pace.waiting():
+            self.watcher.at(self.step, "waiting for data")
+            with self._pace.waiting():
                 batch = next(batches)
-            averages.add(self.train_one(batch))
+            self.watcher.at(self.step, "training")
+            self.train_one(batch)
             stopped = stop.agreed(self.watcher.stop_requested())
-            last = stopped or self.step == total
-            saves = last or self.step % self.settings.checkpoint_every == 0
-            # A row ends at each checkpoint, too: then a resumed run writes the same rows as an undisturbed
-            # one.
-            every = self.settings.preview_every
-            shows = every > 0 and (self.step % every == 0 or self.step == total)
-            if saves or shows or self.step % self.settings.log_every == 0:
-                self._write_row(averages, pace, shows)
-            if saves and self.place.rank == 0:
-                checkpoint.save(self.folder.checkpoints, self.state(), self.settings.keep_checkpoints)
+            ends = stopped or self.step == total
+            saves, shows, measures = ends, False, False
+            if not stopped:
+                saves |= self.step % s.checkpoint_every == 0
+                shows = s.preview_every > 0 and (self.step % s.preview_every == 0 or self.step == total)
+                measures = s.evaluate_every > 0 and (self.step % s.evaluate_every == 0 or self.step == total)
+            # A row ends at each checkpoint, too: then a resumed run writes the same rows as an undisturbed one.
+            if saves or shows or measures or self.step % s.log_every == 0:
+                metrics = self._measure_held_out() if measures else {}
+                self._write_row(recorder, metrics)
+                if recorder is not None:
+                    if shows and self.held_out.pictured is not None:
+                        recorder.pictures(self.step, self._draw_previews())
+                    if saves:
+                        recorder.checkpoint(self.state(metrics))
             if stopped:
                 break
         stop.settle()
         return self.step == total
 
-    def _write_row(self, averages: Averages, pace: Pace, shows: bool) -> None:
-        means = averages.take(self.place.device, self.place.world_size)
+    def _write_row(self, recorder: Recorder | None, held_out: Mapping[str, float]) -> None:
+        device, world_size = self.place.device, self.place.world_size
+        means = self.averages.take(device, world_size)
         if (in_a_row := self.update.longest_in_a_row) >= self.settings.max_skipped_in_a_row:
             raise RunError(
-                f"{in_a_row} steps in a row before step {self.step} had an infinite or NaN gradient; "
+                f"{in_a_row} steps in a row before step {self.step} had an infinite or NaN loss or gradient; "
                 f"lower model.optimizer.learning_rate or set train.precision=fp32"
             )
-        if self.place.rank != 0:
+        per_second, data_wait = self._pace.take(self.step, self.experiment.data.global_batch)
+        mine = [per_second / world_size, data_wait, memory_mib(device), self.samples.take()]
+        workers = gather(mine, device, world_size)
+        if recorder is None:
             return
-        per_second, data_wait = pace.take(self.step, self.experiment.data.global_batch)
+        recorder.check()
+        shares = self.model.component_shares()
         row: Row = {
             "step": self.step,
             "epoch": round(self.loader.epoch(self.step), 4),
+            "seconds": round(time.time(), 2),
             "images_per_second": round(per_second, 2),
-            "data_wait": round(data_wait, 4),
+            "data_wait": round(max(worker[1] for worker in workers), 4),
             "skipped": self.update.skipped,
+            "samples": f"{int(sum(worker[3] for worker in workers)):x}",
+            "workers": [
+                {"images_per_second": round(w[0], 2), "data_wait": round(w[1], 4), "memory_mib": round(w[2])}
+                for w in workers
+            ],
+            **({} if shares is None else {"components": shares.tolist()}),
             **{f"lr/{name}": optimizer.param_groups[0]["lr"] for name, optimizer in self.optimizers.items()},
             **means,
-            **(self._look_at_held_out() if shows else {}),
+            **{f"held_out/{name}": value for name, value in held_out.items()},
         }
-        self._log.write(row)
+        recorder.row(row)
         self.watcher.row(row)
 
-    def _look_at_held_out(self) -> dict[str, float]:
-        """Draw the preview pictures; the scalars of the same images."""
-        if self.held_out is None:
-            return {}
+    def _measure_held_out(self) -> dict[str, float]:
+        """Means over the held-out images, of which each rank looks at its share."""
+        self.watcher.at(self.step, "evaluating")
+        averages = Averages()
+        with self._looking():
+            for batch in self.held_out.measured:
+                averages.add(self.model.eval_step(self._to_device(batch)), weight=len(batch["domain"]))
+        return averages.take_uneven(self.place.world_size)
+
+    def _draw_previews(self) -> dict[str, Tensor]:
+        self.watcher.at(self.step, "drawing previews")
+        assert self.held_out.pictured is not None
+        with self._looking():
+            return self.model.previews(self._to_device(self.held_out.pictured))
+
+    def _looking(self) -> AbstractContextManager[object]:
+        """The model in evaluation, and the same noise in every look of the run."""
+        torch.manual_seed(self.experiment.run.seed)
+        stack = ExitStack()
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(self._autocast())
         self.model.eval()
-        torch.manual_seed(self.experiment.run.seed)  # the same noise in every picture of the run
-        with torch.no_grad(), self._autocast():
-            batch = self._to_device(self.held_out)
-            pictures, scalars = self.model.previews(batch), self.model.eval_step(batch)
-        self.model.train()
-        self._log.write_previews(self.step, pictures)
-        return {f"held_out/{name}": value.item() for name, value in scalars.items()}
+        stack.callback(self.model.train)
+        return stack
 
     def _resume(self) -> None:
-        """Every rank takes the checkpoint that rank 0 found."""
-        newest = None
-        if self.place.rank == 0:
-            checkpoint.remove_leftovers(self.folder.checkpoints)
-            newest = checkpoint.find_newest(self.folder.checkpoints)
-        path = [newest[0] if newest else None]
-        if self.place.world_size > 1:
-            dist.broadcast_object_list(path)
-        if path[0] is not None:
-            self.restore(path[0], newest[1] if newest else checkpoint.load(path[0]))
+        checkpoints, place = Checkpoints(self.folder), self.place
+        if place.rank == 0:
+            checkpoints.sweep()
+        saved = newest_checkpoint(checkpoints, place.rank, place.world_size, place.device)
+        if saved is not None:
+            self.restore(saved)
 
-    def _distribute(self, net: nn.Module) -> nn.Module:
+    def _distribute(self, name: str, net: nn.Module) -> nn.Module:
+        if name in self.settings.compile:
+            net.compile()
         if self.place.world_size == 1:
             return net
         device_ids = [self.place.device] if self.place.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=device_ids, forward_sync_buffers=False)
+
+    def _no_sync(self) -> AbstractContextManager[object]:
+        """Within it, gradients stay with their rank."""
+        stack = ExitStack()
+        for net in self.nets.values():
+            if isinstance(net, DistributedDataParallel):
+                stack.enter_context(net.no_sync())
+        return stack
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.place.device.type, self.dtype) if self.dtype else nullcontext()

@@ -33,6 +33,9 @@ from cluster.run_folder import RunFolder, write_atomically
 from gmvae_drit import metrics
 from gmvae_drit.export import WEIGHTS, load_export
 
+PICTURES = ("translations.png", "interpolation.png", "attributes.png", "nearest.png")
+RESULTS = ("evaluation.json", *PICTURES)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -57,6 +60,16 @@ class Place:
     folder: Path
     data: str
     crop: int | None
+
+
+def working_copy(uri: str) -> RunFolder:
+    """The folder of a run or of an export; of a run in a bucket, with a copy of what is needed of it.
+
+    Raises DataError where the bucket cannot be read.
+    """
+    run = RunFolder.at(uri)
+    run.fetch_all("config.yaml", "metrics.jsonl", "export/")
+    return run
 
 
 def locate(folder: Path, data: str | None) -> Place:
@@ -139,8 +152,7 @@ def print_tables(folder: Path, evaluation: Evaluation) -> None:
     for table in tables("Test images themselves, and what real images get", evaluation.domains):
         console.print(table)
     console.print("n: images, or images / real images compared with; ±: standard error.")
-    names = ("translations.png", "interpolation.png", "attributes.png", "nearest.png")
-    console.print(f"Pictures in {folder}: {', '.join(names)}")
+    console.print(f"Pictures in {folder}: {', '.join(PICTURES)}")
 
 
 def _training_figures(metrics_log: Path) -> list[str]:

@@ -1,12 +1,15 @@
-"""What is told to the person who watches a run: rows of metrics, and lines of log."""
+"""What is told to the person who watches a run: rows of metrics, events, and lines of log."""
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Row = dict[str, Any]
-"""`step`, `epoch`, `images_per_second`, `data_wait`, `skipped`, `lr/NETWORK`, then the model's scalars."""
+"""`step`, `epoch`, `seconds` (Unix time), `images_per_second`, `data_wait`, `skipped`, `samples`, `workers` (of each
+rank: `images_per_second`, `data_wait`, `memory_mib`), `components` (their shares by domain), `lr/NETWORK`, the
+model's scalars, and `held_out/NAME` where it was evaluated."""
 ROOMS = ("cluster", "data_shards", "gmvae_drit")
 
 
@@ -16,6 +19,17 @@ class Note:
 
     level: int
     text: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of ``events.jsonl``: what befell the run."""
+
+    kind: Literal["start", "resume", "lost", "warning", "stop", "finish", "error"]
+    text: str
+    step: int | None = None
+    workers: int | None = None
+    time: float = field(default_factory=time.time)
 
 
 class NoteHandler(logging.Handler):

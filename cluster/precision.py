@@ -1,4 +1,6 @@
-"""Which number format a run computes in."""
+"""Which number format a run computes in, and how the GPU's libraries are set."""
+
+import os
 
 import torch
 import torch.distributed as dist
@@ -12,6 +14,19 @@ def resolve_precision(precision: str, device: torch.device, world_size: int) -> 
     if world_size > 1:
         dist.all_reduce(able, dist.ReduceOp.MIN)
     return torch.bfloat16 if able.item() else None
+
+
+def set_up_libraries(device: torch.device, deterministic: bool) -> None:
+    """Fast kernels on a GPU: TF32 for what is left in fp32, and cuDNN's search for the fastest convolution. Or those
+    that repeat bit for bit. Nothing of the sort matters on a CPU."""
+    if device.type != "cuda":
+        return
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

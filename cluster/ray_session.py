@@ -3,11 +3,13 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cluster.config import ScalingSettings
 from cluster.errors import RunError
+
+logger = logging.getLogger(__name__)
 
 # Read when Ray is imported, by the driver and by what it starts.
 QUIET = {
@@ -51,6 +53,19 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         raise RunError(f"Ray does not start: {' '.join(str(error).split())}") from error
     try:
+        if joins:
+            _tell_what_is_missing(ray.cluster_resources(), scaling)  # type: ignore[no-untyped-call]
         yield
     finally:
         ray.shutdown()
+
+
+def _tell_what_is_missing(there: Mapping[str, float], scaling: ScalingSettings) -> None:
+    """Ray waits in silence until a cluster is large enough, which one that grows by itself will be."""
+    needs = {"CPU": scaling.workers * scaling.threads, "GPU": scaling.workers if scaling.use_gpu else 0}
+    for kind, needed in needs.items():
+        if there.get(kind, 0) < needed:
+            logger.warning(
+                f"The cluster has {there.get(kind, 0):g} of the {needed} {kind}s that scaling asks for: "
+                f"waiting until it grows."
+            )

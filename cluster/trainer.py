@@ -1,6 +1,5 @@
 """The Ray Train job of a run."""
 
-import logging
 from textwrap import shorten
 from typing import Any
 
@@ -11,47 +10,57 @@ from ray.train import (
     ScalingConfig,
     TrainingFailedError,
     UserCallback,
-    WorkerGroupError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from cluster.config import Experiment
 from cluster.errors import RunError
-from cluster.notes import Note
-from cluster.run_folder import RunFolder
+from cluster.leaving import GracefulTorchConfig
 from cluster.worker import train_worker
+
+RESIZE_SECONDS = 30.0
+"""Between two looks for more workers of an elastic run. Taking them costs a restart from the last checkpoint."""
 
 
 class FailureWatch(UserCallback):
-    """Tells the driver about lost workers, and ends the run where a restart would not help."""
+    """Tells the relay about lost workers, and ends the run where a restart would not help."""
 
     def __init__(self, relay: Any) -> None:
         self._relay = relay
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray in its controller before it decides on a restart; raising makes it give up."""
-        if fault := ray.get(self._relay.fault.remote()):
+        lines = describe_losses(worker_exceptions)
+        if fault := ray.get(self._relay.lost.remote(lines, len(worker_exceptions))):
             raise RunError(fault)
-        for line in describe_losses(worker_exceptions):
-            self._relay.post.remote(Note(logging.WARNING, line))
 
 
-def make_trainer(experiment: Experiment, folder: RunFolder, relay: Any) -> TorchTrainer:
-    """A trainer whose workers run `train_worker`. Ray's own files go to ``.ray`` in the run's folder."""
-    scaling = experiment.scaling
+def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: str) -> TorchTrainer:
+    """A trainer whose workers run `train_worker`. Ray keeps its own books in the folder ``bookkeeping``, where nobody
+    needs them: the state of a run is in its checkpoints, and `FailureWatch` decides on restarts."""
+    scaling, hang_seconds = experiment.scaling, experiment.train.hang_seconds
+    workers: Any = scaling.workers if scaling.min_workers is None else (scaling.min_workers, scaling.workers)
     return TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # Ray hands its result on as `Result.return_value`
-        train_loop_config={"experiment": experiment.model_dump(mode="json"), "relay": relay},
-        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
+        train_loop_config={
+            "experiment": experiment.model_dump(mode="json"),
+            "session": session,
+            "relay": relay,
+        },
+        # The watchdog, which knows who hangs, comes before torch.distributed, which does not.
+        torch_config=GracefulTorchConfig(
+            backend="nccl" if scaling.use_gpu else "gloo", timeout_s=int(hang_seconds * 1.5) + 60
+        ),
         scaling_config=ScalingConfig(
-            num_workers=scaling.workers,
+            num_workers=workers,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             use_gpu=scaling.use_gpu,
             resources_per_worker={"CPU": scaling.threads, **({"GPU": 1} if scaling.use_gpu else {})},
         ),
         run_config=RunConfig(
-            name=folder.ray.name,
-            storage_path=str(folder.ray.parent),
-            failure_config=FailureConfig(max_failures=experiment.train.max_failures),
+            name=experiment.run.name,
+            storage_path=bookkeeping,
+            failure_config=FailureConfig(max_failures=-1),
             callbacks=[FailureWatch(relay)],  # type: ignore[list-item]  # the annotation is that of Ray Tune
         ),
     )
@@ -68,10 +77,7 @@ def describe_losses(failures: dict[int, Exception]) -> list[str]:
     return lines
 
 
-def describe_end(error: BaseException, max_failures: int) -> str:
+def describe_end(error: BaseException) -> str:
     """Why `TorchTrainer.fit` gave up, in one line."""
-    if isinstance(error, WorkerGroupError):
-        lost = "; ".join(describe_losses(error.worker_failures))
-        return f"gave up after {max_failures} restarts (train.max_failures): {lost}"
     kind = "Ray" if isinstance(error, TrainingFailedError) else type(error).__name__
     return f"{kind}: {' '.join(str(error).split())}"

@@ -1,6 +1,7 @@
-"""The optimizer step that the engine hands to a model, guarded against gradients that are not finite."""
+"""The optimizer step that the engine hands to a model: accumulated, and guarded against what is not finite."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,8 +9,17 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of one step's batch."""
+
+    weight: float = 1.0
+    """What its mean loss counts for, so that the sum over parts and the mean over ranks is that of the whole batch."""
+    is_last: bool = True
+
+
 class GuardedUpdate:
-    """Zero, backward, clip, step; a step whose gradient holds an infinity or NaN is left out.
+    """Zero, backward, clip, step; a step whose loss or gradient holds an infinity or NaN is left out.
 
     DDP has averaged the gradients over the ranks by then, and a NaN of one rank is a NaN in the average: so
     all ranks see the same norm and leave out the same steps without asking each other. On CUDA the decision
@@ -20,6 +30,9 @@ class GuardedUpdate:
     def __init__(self, optimizers: Mapping[str, Optimizer], device: torch.device) -> None:
         self._optimizers = optimizers
         self._device_type = device.type
+        self._accumulating: set[str] = set()
+        self.part = Part()
+        """What the next calls belong to."""
         self._bad = torch.zeros((), dtype=torch.bool, device=device)
         self._skipped, self._in_a_row, self._longest = torch.zeros(
             3, dtype=torch.int64, device=device
@@ -28,9 +41,16 @@ class GuardedUpdate:
     def __call__(self, name: str, loss: Tensor, clip_norm: float | None = None) -> None:
         """See `gmvae_drit.model.Update`."""
         optimizer = self._optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
+        if name not in self._accumulating:
+            optimizer.zero_grad(set_to_none=True)
+        # A loss that is not finite need not have such a gradient; this one has, and so on all ranks.
+        weight = torch.where(loss.isfinite(), self.part.weight, torch.nan).to(loss.dtype)
         with torch.autocast(self._device_type, enabled=False):
-            loss.backward()
+            loss.backward(weight)
+        if not self.part.is_last:
+            self._accumulating.add(name)
+            return
+        self._accumulating.discard(name)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in parameters])
         if clip_norm is not None:

@@ -1,5 +1,6 @@
 """What runs in each Ray Train worker: load the data, build the model, train, export."""
 
+import json
 import logging
 from typing import Any
 
@@ -8,13 +9,17 @@ import ray.train
 import ray.train.torch
 import torch
 
+from cluster.checkpoint import restore_tensors
+from cluster.checkpoints import Checkpoints
 from cluster.config import Experiment
 from cluster.engine import Engine, Place
+from cluster.environment import describe
 from cluster.errors import ClusterError, RunError
+from cluster.held_out import read_held_out
+from cluster.leaving import AskedToLeaveError, asked_to_leave, training
 from cluster.notes import NoteHandler
-from cluster.previews import held_out_batch
-from cluster.relay import RelayWatcher
 from cluster.run_folder import RunFolder
+from cluster.worker_watch import RelayWatcher
 from data_shards.errors import DataError
 from data_shards.loader import Loader
 from gmvae_drit.build import build_model
@@ -25,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_worker(config: dict[str, Any]) -> bool:
-    """Train with ``config`` = {experiment, relay}; True if the run reached its end, False if it was stopped.
+    """Train with ``config`` = {experiment, session, relay}; True if the run reached its end, False if it was stopped.
 
     Ray restarts the workers after any exception, and so after the loss of a peer, which shows as RuntimeError
     or OSError in the others. What a restart would not change is told to the relay first, and ends the run.
@@ -37,11 +42,13 @@ def train_worker(config: dict[str, Any]) -> bool:
     notes = NoteHandler(relay.post.remote, prefix, level)
     try:
         experiment = Experiment.model_validate(config["experiment"])
-        return _train(experiment, Place(rank, world_size, ray.train.torch.get_device()), relay)
+        place = Place(rank, world_size, ray.train.torch.get_device())
+        with training():
+            return _train(experiment, place, relay, config["session"])
     except (ClusterError, DataError, ModelError) as error:
         ray.get(relay.fail.remote(str(error)))
         raise
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, AskedToLeaveError):
         raise
     except Exception as error:
         # What breaks after another worker has told its reason is a consequence of that one's end.
@@ -53,34 +60,64 @@ def train_worker(config: dict[str, Any]) -> bool:
         notes.close()
 
 
-def _train(experiment: Experiment, place: Place, relay: Any) -> bool:
+def _train(experiment: Experiment, place: Place, relay: Any, session: str) -> bool:
     torch.set_num_threads(experiment.scaling.threads)
-    run = experiment.run
+    run, t, folder = experiment.run, experiment.train, RunFolder(experiment.run.storage, experiment.run.name)
+    if not folder.is_remote and not folder.config.exists():
+        raise RunError(
+            f"run.storage = {run.storage}: not the same folder on the machine of worker {place.rank} as on that of the "
+            f"driver; give one that all machines share, or s3://bucket/prefix"
+        )
     loader = Loader(experiment.data, seed=run.seed, rank=place.rank, world_size=place.world_size)
-    watcher = RelayWatcher(relay)
+    watcher = RelayWatcher(relay, run.name, t.steps, place.rank, place.world_size)
     try:
         torch.manual_seed(run.seed)
         model = build_model(experiment.model, loader.domains)
-        held_out = None
-        if place.rank == 0 and experiment.train.preview_every:
-            held_out = held_out_batch(experiment.data, loader.domains, experiment.train.preview_images)
-        engine = Engine(experiment, model, loader, place, watcher, held_out)
+        held_out = read_held_out(
+            experiment.data,
+            loader.domains,
+            pictured=t.preview_images if t.preview_every else 0,
+            measured=t.evaluate_images if t.evaluate_every else 0,
+            rank=place.rank,
+            world_size=place.world_size,
+        )
+        if place.rank == 0:
+            folder.create()
+            folder.write(folder.environment, json.dumps(describe(), indent=1).encode())
+        engine = Engine(experiment, model, loader, place, watcher, held_out, session)
         finished = engine.run()
         if finished and place.rank == 0:
-            _export(experiment, engine, loader)
+            watcher.at(engine.step, "exporting")
+            _export(experiment, engine, loader, folder)
+        if not finished and not watcher.driver_asked:
+            if asked_to_leave():
+                ray.get(relay.leaving.remote(place.rank))
+            raise AskedToLeaveError
         return finished
     finally:
         watcher.close()
         loader.close()
 
 
-def _export(experiment: Experiment, engine: Engine, loader: Loader) -> None:
-    folder = RunFolder(experiment.run.storage, experiment.run.name).export
+def _export(experiment: Experiment, engine: Engine, loader: Loader, folder: RunFolder) -> None:
+    """The model as it is now, or the best that was kept if `train.best_metric` says what is best."""
+    t, step = experiment.train, engine.step
+    if t.best_metric is not None:
+        checkpoints = Checkpoints(folder)
+        best = checkpoints.best(t.best_metric, t.best_is)
+        if best is None:
+            raise RunError(
+                f"train.best_metric = {t.best_metric}: no checkpoint has it; measured are "
+                f"{', '.join(checkpoints.index(step).metrics) or 'none, for there is no test split'}"
+            )
+        restore_tensors(checkpoints.load(best).tensors, engine.model, engine.optimizers)
+        logger.info("exporting step %d, the best by %s", best, t.best_metric)
+        step = best
     image_size = min(next(loader.batches(0))["image"].shape[2:])
-    config = ExportConfig(
-        model=experiment.model, domains=loader.domains, image_size=image_size, step=engine.step
-    )
+    config = ExportConfig(model=experiment.model, domains=loader.domains, image_size=image_size, step=step)
     try:
-        save_export(folder, engine.model, config)
+        save_export(folder.export, engine.model, config)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise RunError(f"{folder.export}: cannot be written: {error.strerror}") from error
+    folder.publish(folder.export / "model.safetensors")
+    folder.publish(folder.export / "config.yaml")

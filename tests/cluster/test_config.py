@@ -80,13 +80,22 @@ def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
         ),
         ("run.name=../x", "run.name = '../x': must be text matching ^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         (
-            "scaling.workers=3",
-            "scaling.workers = 3: must divide 8, each domain's half of data.global_batch = 16",
+            "train.best_metric=cycle train.checkpoint_every=300",
+            "train: train.best_metric compares checkpoints, but checkpoint_every = 300 is not a multiple of "
+            "evaluate_every = 500",
+        ),
+        (
+            "scaling.min_workers=3 scaling.workers=2",
+            "scaling: min_workers = 3 is more than workers = 2",
+        ),
+        (
+            "scaling.workers=9",
+            "scaling.workers = 9: more than the 8 images of each domain in data.global_batch = 16",
         ),
     ],
 )
 def test_a_fault_names_path_value_and_what_is_allowed(valid, word, line):
-    assert faults(valid, word) == [line]
+    assert faults(valid, *word.split()) == [line]
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones(valid):

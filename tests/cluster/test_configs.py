@@ -7,9 +7,10 @@ import pytest
 import torch
 from toy import Watching
 
-from cluster import checkpoint
+from cluster.checkpoints import Checkpoints
 from cluster.config import load
 from cluster.engine import Engine, Place
+from cluster.held_out import HeldOut
 from cluster.run_folder import RunFolder
 from gmvae_drit.build import build_model
 from gmvae_drit.config import TranslationSettings
@@ -71,16 +72,16 @@ class Blots:
 
     digest = "blots"
 
-    def __init__(self, half, side):
-        self.half, self.side = half, side
+    def __init__(self, share, side):
+        self.share, self.side = share, side
 
     def epoch(self, step):
         return step / 10
 
     def batch(self, step):
-        blots = torch.rand(2 * self.half, 3, 4, 4, generator=torch.Generator().manual_seed(step))
+        blots = torch.rand(2 * self.share, 3, 4, 4, generator=torch.Generator().manual_seed(step))
         image = torch.nn.functional.interpolate(blots, (self.side, self.side), mode="bilinear")
-        domain = torch.arange(2).repeat_interleave(self.half)
+        domain = torch.arange(2).repeat_interleave(self.share)
         return {"image": (255 * image).to(torch.uint8), "domain": domain}
 
     def batches(self, start_step):
@@ -93,7 +94,8 @@ def engine(experiment):
     torch.manual_seed(experiment.run.seed)
     model = build_model(experiment.model, DOMAINS)
     data = Blots(experiment.data.global_batch // 2, SIDE)
-    return Engine(experiment, model, data, Place(0, 1, torch.device("cpu")), Watching(), data.batch(9))
+    held_out = HeldOut(data.batch(9), [data.batch(9)])
+    return Engine(experiment, model, data, Place(0, 1, torch.device("cpu")), Watching(), held_out)
 
 
 @pytest.mark.parametrize("path", EVERY, ids=name_of)
@@ -109,10 +111,10 @@ def test_it_trains_saves_loads_and_translates(path, tmp_path):
         not torch.equal(before[name], p) for name, p in first.model.named_parameters() if name in before
     )
 
-    found = checkpoint.find_newest(folder.checkpoints)
+    found = Checkpoints(folder).newest()
     assert found is not None
     again = engine(experiment)
-    again.restore(*found)
+    again.restore(found)
     assert again.step == 2
     state = again.model.state_dict()
     assert all(torch.equal(x, state[name]) for name, x in first.model.state_dict().items())

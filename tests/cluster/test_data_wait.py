@@ -31,7 +31,7 @@ def test_it_is_the_share_of_time_in_which_the_engine_waited_for_batches(
             clock.now += batch_seconds
             return super().batch(step)
 
-    settings = experiment(tmp_path, steps=6, preview_every=0, checkpoint_every=100)
+    settings = experiment(tmp_path, steps=6, preview_every=0, evaluate_every=0, checkpoint_every=100)
     watcher = Watching()
     trainer = engine(settings, watcher=watcher)
     trainer.loader = SlowData(settings)

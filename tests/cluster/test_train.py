@@ -3,128 +3,18 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-import uuid
-from contextlib import suppress
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
-from cluster import checkpoint
+from cluster.checkpoints import Checkpoints, index_name
 from cluster.run_folder import RunFolder
 
+from .command import Command
+
 pytestmark = pytest.mark.slow
-
-REPOSITORY = Path(__file__).parents[2]
-START_SECONDS = 180.0
-
-
-class Command:
-    """`python -m cluster train` in a session of its own; every process it starts carries a mark."""
-
-    def __init__(self, *words):
-        self.mark = uuid.uuid4().hex
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "train", *map(str, words)],
-            cwd=REPOSITORY,
-            env={**os.environ, "GMVAE_TEST_MARK": self.mark},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait(self, seconds=START_SECONDS):
-        """(exit code, lines of output)."""
-        try:
-            output, _ = self.process.communicate(timeout=seconds)
-        finally:
-            self.kill()
-        return self.process.returncode, output.splitlines()
-
-    def wait_for(self, path):
-        deadline = time.monotonic() + START_SECONDS
-        while not path.exists():
-            assert self.process.poll() is None, self.process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def interrupt(self):
-        """What a terminal does on Ctrl-C: the whole process group gets it."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def processes(self):
-        """(pid, command line) of all that live, by the mark in their environment."""
-        alive = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"GMVAE_TEST_MARK={self.mark}".encode() in (folder / "environ").read_bytes():
-                    title = (folder / "cmdline").read_bytes().decode(errors="replace")
-                    alive.append((int(folder.name), title))
-            except OSError:
-                continue
-        return alive
-
-    def all_gone(self, seconds=30):
-        deadline = time.monotonic() + seconds
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return not left
-
-    def kill(self, processes=None):
-        for pid, _ in self.processes() if processes is None else processes:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    """Noise of two tints as a data set of 12 + 4 images per domain."""
-    root = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for domain, tint in (("A", 90), ("B", 160)):
-            folder = root / "source" / f"{split}{domain}"
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = random.normal(tint, 40, (32, 32, 3)).clip(0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{index}.png")
-    words = [sys.executable, "-m", "data_shards", "build", str(root / "source"), str(root / "shards")]
-    subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True)
-    return root / "shards"
-
-
-@pytest.fixture(scope="module")
-def config(shards, tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    small = {"width": 16, "residual_blocks": 1}
-    content = {
-        "run": {"name": "tiny", "seed": 5},
-        "data": {"uri": str(shards), "global_batch": 16},
-        "model": {
-            "content": small,
-            "attribute": {"width": 16, "downsamplings": 2},
-            "generator": {"kind": "adain", "residual_blocks": 1},
-            "discriminator": {"conditioning": "select", "width": 16, "downsamplings": 3},
-            "content_discriminator": None,
-        },
-        "train": {
-            "steps": 10,
-            "precision": "fp32",
-            "log_every": 2,
-            "checkpoint_every": 5,
-            "preview_every": 5,
-        },
-        "scaling": {"workers": 2},
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +26,14 @@ def undisturbed(config, tmp_path_factory):
 
 
 def rows(folder):
-    timings = ("images_per_second", "data_wait")
+    timings = ("images_per_second", "data_wait", "seconds", "workers")
     parsed = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in timings} for row in parsed]
 
 
 def assert_same_run(folder, other):
     """The same weights, optimizers, rows, pictures and export, bit for bit."""
-    ours = checkpoint.load(checkpoint.path_of(folder.checkpoints, 10))
-    theirs = checkpoint.load(checkpoint.path_of(other.checkpoints, 10))
+    ours, theirs = (Checkpoints(each).load(10) for each in (folder, other))
     flat, flat_other = flatten(vars(ours)), flatten(vars(theirs))
     assert flat.keys() == flat_other.keys()
     for key, value in flat.items():
@@ -169,7 +58,10 @@ def test_a_run_leaves_its_folder_and_few_lines(undisturbed, config):
     assert sorted(path.name for path in folder.export.iterdir()) == ["config.yaml", "model.safetensors"]
     assert list(folder.tensorboard.glob("events.*"))
     assert yaml.safe_load(folder.config.read_text())["scaling"]["workers"] == 2
-    assert not folder.ray.exists()
+    events = [json.loads(line) for line in folder.events.read_text().splitlines()]
+    assert [(event["kind"], event["step"]) for event in events] == [("start", 0), ("finish", 10)]
+    assert json.loads(folder.environment.read_text())["torch"] == torch.__version__
+    assert not list((folder.root / ".building").iterdir())
     assert lines[-1] == f"Finished. Model in {folder.export}"
     assert len(lines) < 10, "no line per worker or step"
 
@@ -223,11 +115,11 @@ def test_a_killed_run_resumes_bit_for_bit(undisturbed, config, tmp_path):
     first = Command(config, f"run.storage={tmp_path}")
     first.wait_for(folder.metrics)
     everything = first.processes()  # looked up before, for the other five steps take less than a second
-    first.wait_for(checkpoint.path_of(folder.checkpoints, 5))
+    first.wait_for(folder.root / index_name(5))
     first.kill(everything)
     assert first.process.wait() == -signal.SIGKILL
     assert first.all_gone(), first.processes()
-    assert [checkpoint.step_of(path) for path in checkpoint.newest_first(folder.checkpoints)] == [5]
+    assert Checkpoints(folder).steps() == [5]
     code, lines = Command(config, f"run.storage={tmp_path}").wait()
     assert code == 0, "\n".join(lines)
     assert lines[0] == "Resuming run tiny after step 5."
@@ -237,7 +129,7 @@ def test_a_killed_run_resumes_bit_for_bit(undisturbed, config, tmp_path):
 def test_a_killed_worker_is_replaced_and_the_run_ends_bit_for_bit(undisturbed, config, tmp_path):
     folder = RunFolder(str(tmp_path), "tiny")
     command = Command(config, f"run.storage={tmp_path}")
-    command.wait_for(checkpoint.path_of(folder.checkpoints, 5))
+    command.wait_for(folder.root / index_name(5))
     workers = [pid for pid, title in command.processes() if "RayTrainWorker" in title]
     assert len(workers) == 2, command.processes()
     os.kill(workers[1], signal.SIGKILL)
@@ -251,13 +143,13 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_bit_for_bit(undisturbed, c
 def test_ctrl_c_saves_says_how_to_resume_and_leaves_no_process(config, tmp_path):
     folder = RunFolder(str(tmp_path), "tiny")
     command = Command(config, f"run.storage={tmp_path}", "train.steps=100000", "train.preview_every=0")
-    command.wait_for(checkpoint.path_of(folder.checkpoints, 5))
+    command.wait_for(folder.root / index_name(5))
     begin = time.monotonic()
     command.interrupt()
     code, lines = command.wait(60)
     assert time.monotonic() - begin < 30
     assert code == 130, "\n".join(lines)
-    step = checkpoint.step_of(checkpoint.newest_first(folder.checkpoints)[0])
+    step = Checkpoints(folder).steps()[0]
     assert lines[-1] == (
         f"Stopped after step {step} of 100000, checkpoint saved. The same command resumes the run."
     )

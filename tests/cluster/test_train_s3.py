@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cluster import checkpoint
 from cluster.__main__ import app
+from cluster.checkpoints import Checkpoints
 from cluster.run_folder import RunFolder
 from data_shards.build import BuildOptions, SourceImage, build
 
 from ..s3.server import BUCKET
-from .test_train import REPOSITORY, Command, flatten, rows
+from .command import REPOSITORY, Command
+from .test_train import flatten, rows
 
 STEPS = 12
 DEMO = REPOSITORY / "cluster" / "configs" / "demo.yaml"
@@ -69,9 +70,7 @@ def test_two_workers_train_from_a_bucket_bit_for_bit_as_from_a_folder(faulty, tm
     assert proxy.injected.total() > 0
     assert lines[-1] == f"Finished. Model in {ours.export}"
 
-    path = checkpoint.path_of(ours.checkpoints, STEPS)
-    state = flatten(vars(checkpoint.load(path)))
-    other = flatten(vars(checkpoint.load(checkpoint.path_of(theirs.checkpoints, STEPS))))
+    state, other = (flatten(vars(Checkpoints(each).load(STEPS))) for each in (ours, theirs))
     assert state.keys() == other.keys()
     for key, value in state.items():
         assert value.equal(other[key]) if hasattr(value, "equal") else value == other[key], key

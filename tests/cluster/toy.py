@@ -16,7 +16,9 @@ from torch import nn
 from cluster.config import Experiment
 from cluster.engine import Engine, Place
 from cluster.errors import RunError
+from cluster.held_out import HeldOut
 from cluster.run_folder import RunFolder
+from cluster.watcher import Watcher
 from gmvae_drit.model import Model
 
 
@@ -59,8 +61,10 @@ class Toy(Model):
     def exported(self):
         return self.generator
 
+    @torch.no_grad()
     def eval_step(self, batch):
-        return {}
+        image = batch["image"].float() / 127.5 - 1
+        return {"reconstruction": (self.generator(image) - image).abs().mean()}
 
     @torch.no_grad()
     def previews(self, batch):
@@ -74,16 +78,15 @@ class ToyData:
     digest = "toy"
 
     def __init__(self, experiment, rank=0, world_size=1):
-        self.seed, self.half = experiment.run.seed, experiment.data.global_batch // 2
-        share = self.half // world_size
-        self.mine = slice(rank * share, (rank + 1) * share)
+        self.seed, self.share = experiment.run.seed, experiment.data.global_batch // 2
+        self.mine = slice(rank * self.share // world_size, (rank + 1) * self.share // world_size)
 
     def epoch(self, step):
         return step / 10
 
     def batch(self, step):
         random = np.random.default_rng([self.seed, step])
-        image = random.integers(0, 256, (2, self.half, 3, 8, 8), dtype=np.uint8)[:, self.mine]
+        image = random.integers(0, 256, (2, self.share, 3, 8, 8), dtype=np.uint8)[:, self.mine]
         domain = torch.arange(2).repeat_interleave(image.shape[1])
         return {"image": torch.from_numpy(image.reshape(-1, 3, 8, 8)), "domain": domain}
 
@@ -94,11 +97,14 @@ class ToyData:
             step += 1
 
 
-class Watching:
+class Watching(Watcher):
     """Keeps the rows; asks to stop once `stop_after` steps were counted."""
 
     def __init__(self, stop_after=None):
-        self.rows, self.asked, self.stop_after = [], 0, stop_after
+        self.rows, self.saves, self.asked, self.stop_after = [], [], 0, stop_after
+
+    def saved(self, step):
+        self.saves.append(step)
 
     def row(self, row):
         self.rows.append(row)
@@ -119,6 +125,7 @@ def experiment(storage, steps=10, workers=1, **train):
                 "log_every": 2,
                 "checkpoint_every": 5,
                 "preview_every": 5,
+                "evaluate_every": 5,
                 **train,
             },
             "scaling": {"workers": workers},
@@ -132,7 +139,8 @@ def engine(settings, rank=0, world_size=1, watcher=None, poison=None):
     torch.manual_seed(settings.run.seed)
     data = ToyData(settings, rank, world_size)
     place = Place(rank, world_size, torch.device("cpu"))
-    held_out = data.batch(0) if rank == 0 else None
+    batches = [ToyData(settings).batch(step) for step in range(3)]
+    held_out = HeldOut(batches[0] if rank == 0 else None, batches[rank::world_size])
     return Engine(settings, Toy(poison), data, place, watcher or Watching(), held_out)
 
 
@@ -153,7 +161,7 @@ def main():
     gradients = {name: p.grad for name, p in trainer.model.named_parameters()}
     state = trainer.state()
     result |= {"step": state.step, "skipped": state.skipped, "gradients": gradients}
-    torch.save(result | {"model": state.model, "optimizers": state.optimizers}, out / f"{rank}.pt")
+    torch.save(result | {"tensors": state.tensors}, out / f"{rank}.pt")
     if world_size > 1:
         dist.destroy_process_group()
 

@@ -1,0 +1,1 @@
+"""One page about a training run, from the files that the run leaves in its folder."""
