@@ -88,6 +88,10 @@ class Engine:
         if place.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         self.optimizers = model.optimizers()
+        if unknown := set(self.settings.compile) - model.networks().keys():
+            raise RunError(
+                f"train.compile = {', '.join(sorted(unknown))}: the networks are {', '.join(model.networks())}"
+            )
         self.nets = {name: self._distribute(name, net) for name, net in model.networks().items()}
         self.update = GuardedUpdate(self.optimizers, place.device)
         self.dtype = resolve_precision(self.settings.precision, place.device, place.world_size)
@@ -159,12 +163,9 @@ class Engine:
             self.watcher.at(self.step, "training")
             self.train_one(batch)
             stopped = stop.agreed(self.watcher.stop_requested())
-            ends = stopped or self.step == total
-            saves, shows, measures = ends, False, False
-            if not stopped:
-                saves |= self.step % s.checkpoint_every == 0
-                shows = s.preview_every > 0 and (self.step % s.preview_every == 0 or self.step == total)
-                measures = s.evaluate_every > 0 and (self.step % s.evaluate_every == 0 or self.step == total)
+            saves = stopped or self._due(s.checkpoint_every)
+            shows = not stopped and self._due(s.preview_every)
+            measures = not stopped and self._due(s.evaluate_every)
             # A row ends at each checkpoint, too: then a resumed run writes the same rows as an undisturbed one.
             if saves or shows or measures or self.step % s.log_every == 0:
                 metrics = self._measure_held_out() if measures else {}
@@ -178,6 +179,10 @@ class Engine:
                 break
         stop.settle()
         return self.step == total
+
+    def _due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now; 0 is never."""
+        return every > 0 and (self.step % every == 0 or self.step == self.settings.steps)
 
     def _write_row(self, recorder: Recorder | None, held_out: Mapping[str, float]) -> None:
         device, world_size = self.place.device, self.place.world_size
@@ -221,7 +226,14 @@ class Engine:
         with self._looking():
             for batch in self.held_out.measured:
                 averages.add(self.model.eval_step(self._to_device(batch)), weight=len(batch["domain"]))
-        return averages.take_uneven(self.place.world_size)
+        metrics = averages.take_uneven(self.place.world_size)
+        if self.settings.best_metric not in (None, *metrics):
+            raise RunError(
+                f"train.best_metric = {self.settings.best_metric}: must be one of {', '.join(metrics)}"
+                if metrics
+                else f"train.best_metric = {self.settings.best_metric}: nothing is measured, for there is no test split"
+            )
+        return metrics
 
     def _draw_previews(self) -> dict[str, Tensor]:
         self.watcher.at(self.step, "drawing previews")

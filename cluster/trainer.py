@@ -53,7 +53,7 @@ def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: 
         ),
         scaling_config=ScalingConfig(
             num_workers=workers,
-            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,  # type: ignore[call-arg]  # as above
             use_gpu=scaling.use_gpu,
             resources_per_worker={"CPU": scaling.threads, **({"GPU": 1} if scaling.use_gpu else {})},
         ),

@@ -105,11 +105,7 @@ def _export(experiment: Experiment, engine: Engine, loader: Loader, folder: RunF
     if t.best_metric is not None:
         checkpoints = Checkpoints(folder)
         best = checkpoints.best(t.best_metric, t.best_is)
-        if best is None:
-            raise RunError(
-                f"train.best_metric = {t.best_metric}: no checkpoint has it; measured are "
-                f"{', '.join(checkpoints.index(step).metrics) or 'none, for there is no test split'}"
-            )
+        assert best is not None, "the last step is measured and stored"
         restore_tensors(checkpoints.load(best).tensors, engine.model, engine.optimizers)
         logger.info("exporting step %d, the best by %s", best, t.best_metric)
         step = best

@@ -1,14 +1,18 @@
 """The training loop without Ray, on one and on two gloo processes."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from toy import Toy, Watching, engine, experiment
 
 from cluster.checkpoint import Identity
 from cluster.checkpoints import Checkpoints, index_name
 from cluster.errors import RunError
+from cluster.parts import Shares
 from cluster.run_folder import RunFolder
 from cluster.update import GuardedUpdate
 
@@ -157,3 +161,72 @@ def test_learning_rates_follow_the_schedule_of_the_model(tmp_path):
         seen.append(trainer.optimizers["generator"].param_groups[0]["lr"])
     assert seen == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
     assert isinstance(trainer.model, Toy)
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        (
+            {"compile": ["translator"]},
+            "train.compile = translator: the networks are generator, discriminator",
+        ),
+        ({"best_metric": "kid"}, "train.best_metric = kid: must be one of reconstruction"),
+    ],
+)
+def test_names_that_nothing_has_are_refused_soon(tmp_path, train, told):
+    with pytest.raises(RunError) as caught:
+        engine(experiment(tmp_path, **train)).run()
+    assert str(caught.value) == told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_a_compiled_network_trains_as_the_plain_one(tmp_path):
+    """As far as one process on a CPU can tell; under the same names in its checkpoint."""
+    plain, compiled = (
+        engine(experiment(tmp_path / name, steps=2, **train))
+        for name, train in (("plain", {}), ("compiled", {"compile": ["generator"]}))
+    )
+    assert plain.run()
+    assert compiled.run()
+    ours, theirs = compiled.state().tensors, plain.state().tensors
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_skipped_though_its_gradient_is_zero():
+    net = torch.nn.Linear(2, 1)
+    update = GuardedUpdate({"net": torch.optim.SGD(net.parameters(), lr=1.0)}, torch.device("cpu"))
+    before = net.weight.detach().clone()
+    update("net", (net(torch.ones(1, 2)) * 0).sum() + torch.tensor(float("inf")))
+    update.end_step()
+    assert update.skipped == 1
+    assert torch.equal(net.weight, before)
+
+
+@given(
+    share=st.integers(1, 24),
+    ranks=st.integers(1, 24),
+    per_pass=st.integers(1, 24),
+    halves=st.sampled_from([1, 2]),
+)
+def test_every_image_is_in_one_pass_of_one_rank_and_counts_the_same(share, ranks, per_pass, halves):
+    assume(ranks <= share)
+    shares = Shares(share, ranks, per_pass)
+    seen, weight = [], 0.0
+    for rank in range(ranks):
+        mine = torch.arange(rank * share // ranks, (rank + 1) * share // ranks)
+        batch = {"index": mine.repeat(halves), "domain": torch.arange(halves).repeat_interleave(len(mine))}
+        parts = shares.parts(batch)
+        assert len(parts) == shares.passes, "ranks meet in each pass"
+        assert [part.is_last for _, part in parts] == [False] * (len(parts) - 1) + [True]
+        for images, part in parts:
+            assert len(images["index"]) > 0
+            seen += zip(images["domain"].tolist(), images["index"].tolist(), strict=True)
+            # DDP takes the mean over ranks, a loss the mean over its images.
+            each = part.weight / ranks / (len(images["index"]) / halves)
+            assert each == pytest.approx(1 / share)
+            weight += part.weight / ranks
+    assert sorted(seen) == [(d, i) for d in range(halves) for i in range(share)]
+    assert weight == pytest.approx(1)

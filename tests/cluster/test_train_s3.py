@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -28,6 +30,9 @@ SHORT = (
     "train.checkpoint_every=6",
     "train.preview_every=6",
     "train.preview_images=2",
+    "train.evaluate_every=6",
+    "train.evaluate_images=8",
+    "train.best_metric=cycle",
     "data.chunk=2",
     "data.window=1",
 )
@@ -51,24 +56,26 @@ def train(storage, uri, *words):
 
 
 def evaluation(folder):
-    words = [sys.executable, "-m", "cluster", "evaluate", str(folder.root), "--limit", "8"]
+    words = [sys.executable, "-m", "cluster", "evaluate", folder.uri, "--limit", "8"]
     subprocess.run(words, cwd=REPOSITORY, check=True, capture_output=True, timeout=300)
-    content = json.loads((folder.root / "evaluation.json").read_text())
+    content = json.loads(folder.store.read("evaluation.json"))
     del content["data"]  # where they lie, which is what differs
     return content
 
 
 @pytest.mark.slow
-def test_two_workers_train_from_a_bucket_bit_for_bit_as_from_a_folder(faulty, tmp_path):
+def test_two_workers_train_from_and_to_a_bucket_bit_for_bit_as_with_folders(faulty, tmp_path):
     local, bucket = str(tmp_path / "shards"), f"s3://{BUCKET}/cluster"
     for uri in (local, bucket):
         build(images(), uri, BuildOptions(shard_samples=20))
     theirs, _ = train(tmp_path / "local", local)
     proxy = faulty(rate=0.1, delay=0.1)
-    ours, lines = train(tmp_path / "bucket", bucket)
+    ours, lines = train(f"s3://{BUCKET}/runs", bucket)
     assert proxy.requests > 100, "both workers and the driver find the server by their environment"
     assert proxy.injected.total() > 0
-    assert lines[-1] == f"Finished. Model in {ours.export}"
+    assert lines[-1] == f"Finished. Model in s3://{BUCKET}/runs/demo/export"
+    shutil.rmtree(ours.root)  # what is left is in the bucket
+    ours.fetch_all("")
 
     state, other = (flatten(vars(Checkpoints(each).load(STEPS))) for each in (ours, theirs))
     assert state.keys() == other.keys()
@@ -80,7 +87,16 @@ def test_two_workers_train_from_a_bucket_bit_for_bit_as_from_a_folder(faulty, tm
     assert [row["step"] for row in rows(ours)] == [4, 6, 8, 12]
     for line in ours.metrics.read_text().splitlines():
         assert 0 <= json.loads(line)["data_wait"] <= 1
+    best = Checkpoints(ours).best("cycle", "lowest")
+    assert yaml.safe_load((ours.export / "config.yaml").read_text())["step"] == best
     assert evaluation(ours) == evaluation(theirs)
+
+    subprocess.run(
+        [sys.executable, "-m", "cluster", "report", ours.uri], cwd=REPOSITORY, check=True, timeout=120
+    )
+    page = ours.store.read("report.html").decode()
+    assert "demo" in page
+    assert "translations" in page
 
 
 @pytest.mark.parametrize(
