@@ -3,8 +3,10 @@
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 
 from cluster.config import ScalingSettings
 from cluster.errors import RunError
@@ -17,6 +19,7 @@ QUIET = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in a worker
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; `cluster/leaving.py` hears of it by SIGTERM
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a dead worker is noticed; 2 by default
 }
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -38,6 +41,8 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
+    # While Ray's processes start, this one has little to do.
+    threading.Thread(target=import_module, args=("cluster.trainer",), daemon=True).start()
     try:
         if joins:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)

@@ -16,7 +16,6 @@ from ray.train.torch import TorchTrainer
 from cluster.config import Experiment
 from cluster.errors import RunError
 from cluster.leaving import GracefulTorchConfig
-from cluster.worker import train_worker
 
 RESIZE_SECONDS = 30.0
 """Between two looks for more workers of an elastic run. Taking them costs a restart from the last checkpoint."""
@@ -41,7 +40,7 @@ def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: 
     scaling, hang_seconds = experiment.scaling, experiment.train.hang_seconds
     workers: Any = scaling.workers if scaling.min_workers is None else (scaling.min_workers, scaling.workers)
     return TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # Ray hands its result on as `Result.return_value`
+        _train_worker,  # type: ignore[arg-type]  # Ray hands its result on as `Result.return_value`
         train_loop_config={
             "experiment": experiment.model_dump(mode="json"),
             "session": session,
@@ -64,6 +63,13 @@ def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: 
             callbacks=[FailureWatch(relay)],  # type: ignore[list-item]  # the annotation is that of Ray Tune
         ),
     )
+
+
+def _train_worker(config: dict[str, Any]) -> bool:
+    """Imports what it needs in the worker, and not in Ray's controller."""
+    from cluster.worker import train_worker
+
+    return train_worker(config)
 
 
 def describe_losses(failures: dict[int, Exception]) -> list[str]:

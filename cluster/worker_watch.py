@@ -38,7 +38,7 @@ class RelayWatcher(Watcher):
 
     def started(self, step: int, workers: int) -> None:
         """See `Watcher.started`."""
-        text = f"training on {workers} workers from step {step}"
+        text = f"training on {workers} worker{'s' if workers > 1 else ''} from step {step}"
         self._relay.post.remote(Event("resume" if step else "start", text, step, workers))
 
     def at(self, step: int, doing: str) -> None:
