@@ -37,6 +37,7 @@ def assert_same(state, other):
         assert state == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_gradients_of_workers_equal_those_of_one_on_the_joined_batch(processes, tmp_path, workers):
     """Also where the four images of a domain cannot be shared out evenly."""
@@ -49,6 +50,7 @@ def test_gradients_of_workers_equal_those_of_one_on_the_joined_batch(processes, 
     assert one["discriminator"] == pytest.approx(more["discriminator"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_equal_those_of_the_whole_batch(processes, tmp_path):
     """On two workers in two passes each, of which only the last talks. Exact for what is updated first; what comes
     after it sees, in all passes but the last, the discriminator of the step before."""
@@ -74,6 +76,7 @@ def test_a_stopped_and_resumed_run_equals_an_undisturbed_one_on_two_workers(proc
         assert_same(resumed[rank]["tensors"], whole[rank]["tensors"])
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_on_one_rank_is_skipped_on_all(processes, tmp_path):
     left, right = processes(2, storage=str(tmp_path / "run"), poison={"rank": 1, "steps": [3, 4, 7]})
     assert left["skipped"] == right["skipped"] == 3
@@ -86,6 +89,7 @@ def test_a_gradient_that_is_not_finite_on_one_rank_is_skipped_on_all(processes, 
     assert rows(tmp_path / "run")[1]["generator"] is None, "NaN is null in JSON"
 
 
+@pytest.mark.slow
 def test_too_many_skipped_steps_in_a_row_stop_all_ranks(processes, tmp_path):
     train = {"max_skipped_in_a_row": 3}
     ranks = processes(2, storage=str(tmp_path / "run"), train=train, poison={"rank": 0, "steps": [1, 2, 3]})
@@ -110,6 +114,7 @@ def test_rows_after_the_resumed_step_are_dropped_and_written_again(tmp_path):
     assert sorted(path.name for path in folder.previews.iterdir()) == ["step-000005.png", "step-000010.png"]
 
 
+@pytest.mark.slow
 def test_held_out_means_do_not_depend_on_the_number_of_workers(processes, tmp_path):
     """Nor on a rank that has nothing to measure: there are three batches."""
     for workers in (1, 4):

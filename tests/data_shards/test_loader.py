@@ -270,7 +270,12 @@ def test_stats_count_what_was_given_and_read(make: Made) -> None:
 @pytest.mark.parametrize(
     ("changes", "split", "world_size", "message"),
     [
-        ({}, "train", 3, "3 workers cannot share a global batch of 8: the 4 images"),
+        (
+            {},
+            "train",
+            5,
+            "5 workers cannot share a global batch of 8: each needs at least one of the 4 images",
+        ),
         ({}, "val", 1, "domain 'a' has no split 'val'; it has test, train"),
         (
             {"global_batch": 20},
