@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from cluster.notes import Row
 from cluster.run_folder import RunFolder, write_atomically
+from data_shards.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -163,15 +164,15 @@ class MetricsLog:
         """Bring all rows to the storage, whole lines only. Raises DataError; OSError where the disk is full."""
         self._write()
         self._folder.publish(self._folder.metrics)
-        if self._folder.is_remote:
-            self._folder.publish(self._folder.tensorboard)
+        self._folder.publish(self._folder.tensorboard)
 
     def close(self) -> None:
-        """Flush everything to disk."""
+        """Flush everything to the storage."""
         if self._board is not None:
             try:
                 self._board.close()
-            except OSError as error:
+                self._folder.publish(self._folder.tensorboard)
+            except (OSError, DataError) as error:
                 logger.warning("TensorBoard lacks the last figures: %s", error)
 
     def _write(self) -> None:

@@ -25,6 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class NewestCheckpoint:
+    """Store the newest one, whichever it is by then: so that only one is kept in memory, however slow the storage."""
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Previews, uint8 (3, H, W), by name."""
 
@@ -47,7 +52,7 @@ class Recorder:
         self._folder, self._settings, self._saved, self._session = folder, settings, saved, session
         self._checkpoints = Checkpoints(folder)
         self._log = MetricsLog(folder, resumed_at)
-        self._queue: queue.Queue[Row | Pictures | Checkpoint | None] = queue.Queue()
+        self._queue: queue.Queue[Row | Pictures | NewestCheckpoint | None] = queue.Queue()
         self._waiting = threading.Lock()
         self._newest: Checkpoint | None = None
         self._failures: list[str] = []
@@ -73,7 +78,7 @@ class Recorder:
                     self._newest.step,
                 )
             self._newest = checkpoint
-        self._queue.put(checkpoint)
+        self._queue.put(NewestCheckpoint())
 
     def check(self) -> None:
         """Raise what the run cannot go on with."""
@@ -108,10 +113,10 @@ class Recorder:
             finally:
                 self._queue.task_done()
 
-    def _record(self, item: Row | Pictures | Checkpoint) -> None:
+    def _record(self, item: Row | Pictures | NewestCheckpoint) -> None:
         try:
-            if isinstance(item, Checkpoint):
-                self._store(item)
+            if isinstance(item, NewestCheckpoint):
+                self._store()
             elif isinstance(item, Pictures):
                 self._log.write_previews(item.step, item.by_name)
             else:
@@ -121,11 +126,11 @@ class Recorder:
                 logger.warning("%s", error)
             self._told = str(error)
 
-    def _store(self, checkpoint: Checkpoint) -> None:
+    def _store(self) -> None:
         with self._waiting:
-            if self._newest is not checkpoint:
-                return
-            self._newest = None
+            checkpoint, self._newest = self._newest, None
+        if checkpoint is None:
+            return
         try:
             if self._session is not None:
                 self._folder.check_owner(self._session)

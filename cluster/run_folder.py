@@ -30,6 +30,7 @@ class RunFolder:
         self.root = _working_copy(self.uri) if self.is_remote else Path(place, name)
         self.store: Store = open_store(f"{self.uri}?{options}" if options else self.uri)
         """Names in it are paths relative to `root`. Its methods raise DataError."""
+        self._published: dict[Path, tuple[int, int]] = {}
         self.config = self.root / "config.yaml"
         self.environment = self.root / "environment.json"
         self.events = self.root / "events.jsonl"
@@ -67,12 +68,17 @@ class RunFolder:
         self.store.put(self._name(path), content)
 
     def publish(self, path: Path) -> None:
-        """Bring a file under `root`, or all files of a folder, into the storage. Raises DataError."""
+        """Bring a file under `root`, or all files of a folder, into the storage, if they changed since. Raises
+        DataError."""
         if not self.is_remote:
             return
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         for file in files:
-            self.store.put(self._name(file), file)
+            status = file.stat()
+            version = status.st_size, status.st_mtime_ns
+            if self._published.get(file) != version:
+                self.store.put(self._name(file), file)
+                self._published[file] = version
 
     def fetch(self, path: Path) -> bool:
         """Make ``path`` under `root` what the storage holds; whether there is any. Raises DataError."""

@@ -1,6 +1,7 @@
 """The Ray Train job of a run."""
 
 import os
+import re
 from textwrap import shorten
 from typing import Any
 
@@ -88,14 +89,17 @@ def _train_worker(config: dict[str, Any]) -> bool:
 
 
 def describe_losses(failures: dict[int, Exception]) -> list[str]:
-    """One line per lost worker."""
-    lines = []
+    """One line per lost worker; where some have died, what broke in the others is their loss."""
+    lines, dead = [], []
     for rank, failure in sorted(failures.items()):
         # The error of a train function reads as its traceback, whose last line says what happened.
         told = [line.strip() for line in str(failure).splitlines() if line.strip()]
-        died = not told or "process has died" in told[-1]
-        lines.append(f"worker {rank} died" if died else f"worker {rank}: {shorten(told[-1], 160)}")
-    return lines
+        if not told or "process has died" in told[-1]:
+            dead.append(f"worker {rank} died")
+        else:
+            what = re.sub(r"\[/\S+\] ", "", told[-1])  # the place in gloo's source
+            lines.append(f"worker {rank}: {shorten(what, 160)}")
+    return dead or lines
 
 
 def describe_end(error: BaseException) -> str:
