@@ -79,6 +79,7 @@ def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
             "model.content_discriminator.widht: unknown key; did you mean width?",
         ),
         ("run.name=../x", "run.name = '../x': must be text matching ^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        ("run.storage=ftp://x", "run.storage: 'ftp://x' is neither a folder nor s3://bucket/prefix"),
         (
             "train.best_metric=cycle train.checkpoint_every=300",
             "train: train.best_metric compares checkpoints, but checkpoint_every = 300 is not a multiple of "
