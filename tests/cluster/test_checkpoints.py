@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -167,6 +168,14 @@ def test_a_run_whose_disk_fills_up_says_so_goes_on_and_ends_with_the_last_checkp
                 left = os.statvfs(filler.parent)
                 filler.write_bytes(b"x" * (left.f_bavail * left.f_bsize))
 
+            def row(self, row):
+                super().row(row)
+                while (
+                    row["step"] == 6 and not self.saves
+                ):  # or the toy would be done before the first is stored
+                    time.sleep(0.01)
+                time.sleep(0.1)  # so that each checkpoint is tried before the next
+
         watcher = Filling()
         with pytest.raises(
             RunError, match=r"3 checkpoints in a row could not be stored \(train.max_unsaved\); the"
@@ -234,6 +243,8 @@ def test_a_bucket_that_is_away_does_not_end_a_run(s3, tmp_path, caplog, ends):
 
         def row(self, row):
             super().row(row)
+            while row["step"] == 12 and not self.saves:  # or the toy would be done before the first is stored
+                time.sleep(0.01)
             if row["step"] == 28 and ends:
                 s3.start()
 
