@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.processes import about, stat
+from benchmarks.processes import marked, stat
 from cluster.notes import Row
 
 CONFIG = "cluster/configs/demo.yaml"
@@ -76,14 +76,7 @@ class Run:
 
     def processes(self) -> dict[int, str]:
         """Titles of all that live, by their numbers."""
-        found = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found[int(folder.name)] = about(int(folder.name), "cmdline").replace("\0", " ")
-            except OSError:
-                continue
-        return found
+        return marked(f"{MARK}={self.mark}")
 
     def workers(self) -> list[int]:
         """Those that train under Ray, in the order in which they were started."""

@@ -26,19 +26,12 @@ def main() -> None:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     torch.set_num_threads(experiment.scaling.threads)
     dist.init_process_group("gloo")
-    run, train = experiment.run, experiment.train
+    run = experiment.run
     RunFolder(run.storage, run.name).create()
     loader = Loader(experiment.data, seed=run.seed, rank=rank, world_size=world_size)
     torch.manual_seed(run.seed)
     model = build_model(experiment.model, loader.domains)
-    held_out = read_held_out(
-        experiment.data,
-        loader.domains,
-        pictured=train.preview_images if train.preview_every else 0,
-        measured=train.evaluate_images if train.evaluate_every else 0,
-        rank=rank,
-        world_size=world_size,
-    )
+    held_out = read_held_out(experiment.data, experiment.train, loader.domains, rank, world_size)
     place = Place(rank, world_size, torch.device("cpu"))
     Engine(experiment, model, loader, place, Watcher(), held_out).run()
     loader.close()

@@ -34,6 +34,18 @@ def peak_memory() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
+def marked(word: str) -> dict[int, str]:
+    """Command lines of all that live with ``NAME=VALUE`` in their environment, by their numbers."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = about(int(folder.name), "cmdline").replace("\0", " ")
+        except OSError:
+            continue
+    return found
+
+
 def stat(process: int) -> list[str]:
     """Words of /proc/PID/stat behind the name, which may hold anything."""
     return about(process, "stat").rpartition(")")[2].split()

@@ -10,11 +10,9 @@ from typing import Annotated
 import typer
 
 from cluster.config import load, parse_overrides
-from cluster.errors import ClusterError
 from cluster.evaluation.network import Network
 from cluster.job_commands import COMMANDS
-from data_shards.errors import DataError
-from gmvae_drit.errors import ModelError
+from cluster.told import errors_told
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,19 +32,16 @@ def train(
 ) -> None:
     """Train, or resume the run of the same name."""
     try:
-        experiment = load(config, parse_overrides(overrides or []))
-        if print_config:
-            typer.echo(experiment.to_yaml(), nl=False)
-            return
-        from cluster.driver import run
+        with errors_told():
+            experiment = load(config, parse_overrides(overrides or []))
+            if print_config:
+                typer.echo(experiment.to_yaml(), nl=False)
+                return
+            from cluster.driver import run
 
-        code = run(experiment)
+            code = run(experiment)
     except KeyboardInterrupt:
         code = 130
-    except (ClusterError, DataError, ModelError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        code = 1
     raise typer.Exit(code)
 
 
@@ -70,7 +65,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the judging classifiers.")] = 0,
 ) -> None:
     """Measure a trained model on test images: how real, how varied, content kept, components used. With pictures."""
-    try:
+    with errors_told():
         from cluster.evaluate import RESULTS, evaluate, print_tables, working_copy
 
         run = working_copy(folder)
@@ -78,9 +73,6 @@ def evaluate(
         for name in RESULTS:
             run.publish(run.root / name)
         print_tables(run.root, measured)
-    except (ClusterError, DataError, ModelError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -91,7 +83,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="File to write; report.html in the run's folder.")] = None,
 ) -> None:
     """Write one HTML page about a run: curves, previews, failures, figures, configuration. Needs no network."""
-    try:
+    with errors_told():
         from cluster.report.page import write_report
         from cluster.report.read import FILES
         from cluster.run_folder import RunFolder
@@ -101,9 +93,6 @@ def report(
         typer.echo(write_report(run.root, out))
         if out is None:
             run.publish(run.root / "report.html")
-    except (ClusterError, DataError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 for _name, _command in COMMANDS.items():

@@ -8,9 +8,10 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 FORMAT = 2
+Wanted = Literal["lowest", "highest"]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,11 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Of the complete checkpoints, the newest first."""
-        return sorted((_step_of(name) for name in self._files() if name.endswith(".json")), reverse=True)
+        return _steps_of(self._files(), ".json")
 
     def newest_index(self) -> Index | None:
         """Of the newest checkpoint whose index can be read; None where there is none at all."""
-        steps = self.steps()
-        for step in steps:
-            try:
-                return self.index(step)
-            except RunError as error:
-                logger.warning("%s; going back to the one before", error)
-        if steps:
-            raise self._none_left(steps)
-        return None
+        return self._first_whole(self.steps(), self.index)
 
     def newest(self) -> Checkpoint | None:
         """The newest one that is as it was written; None where there is none at all.
@@ -79,21 +74,14 @@ class Checkpoints:
         What is damaged or cut off is passed over with a warning; if none is left, starting anew would hide the loss.
         """
         files = self._files()
-        steps = sorted((_step_of(name) for name in files if name.endswith(".json")), reverse=True)
-        cut_off = {_step_of(name) for name in files if name.endswith(".safetensors")} - set(steps)
+        steps = _steps_of(files, ".json")
+        cut_off = set(_steps_of(files, ".safetensors")) - set(steps)
         if cut_off and max(cut_off) > max(steps, default=0):
             logger.warning(
                 "%s/%s: step %d is without its index, as a save that was cut off leaves it; going back to %s",
                 *(self._folder.uri, FOLDER, max(cut_off), f"step {steps[0]}" if steps else "the beginning"),
             )
-        for step in steps:
-            try:
-                return self.load(step)
-            except RunError as error:
-                logger.warning("%s; going back to the one before", error)
-        if steps:
-            raise self._none_left(steps)
-        return None
+        return self._first_whole(steps, self.load)
 
     def index(self, step: int) -> Index:
         """Raises RunError where it is not what was written, DataError where the storage fails."""
@@ -133,10 +121,9 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> Index:
         """Store a checkpoint; once this returns, it is whole in the storage. Raises DataError."""
         step = checkpoint.step
-        workspace = self._folder.root / ".building"
-        unfinished = workspace / f"step-{step:08d}.safetensors"
+        unfinished = self._store.workspace / f"step-{step:08d}.safetensors"
         try:
-            workspace.mkdir(parents=True, exist_ok=True)
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
             save_file(checkpoint.tensors, unfinished)
             unfinished.chmod(0o644)
             with unfinished.open("rb") as file:
@@ -157,31 +144,29 @@ class Checkpoints:
         self._store.put(index.name, json.dumps(content, indent=1).encode())
         return index
 
-    def prune(self, keep: int, best: int | None = None) -> None:
-        """Delete all but the ``keep`` newest, ``best``, and what belongs to no checkpoint."""
-        newest = self._readable()
+    def prune(self, keep: int, metric: str | None = None, wanted: Wanted = "lowest") -> None:
+        """Delete all but the ``keep`` newest, the best by ``metric``, and what belongs to no checkpoint."""
+        there = self._files()
+        newest = self._readable(_steps_of(there, ".json"))
+        best = _best(newest, metric, wanted)
         kept = [index for place, index in enumerate(newest) if place < keep or index.step == best]
         files = {name for index in kept for name in (index.file, index.name)}
-        doomed = [name for name in self._files() if name not in files]
+        doomed = [name for name in there if name not in files]
         for name in sorted(doomed, key=lambda name: name.endswith(".safetensors")):  # an index first
             self._store.delete(name)
 
-    def best(self, metric: str, wanted: Literal["lowest", "highest"]) -> int | None:
+    def best(self, metric: str, wanted: Wanted) -> int | None:
         """The step with the best value of a held-out metric among the checkpoints there; the earliest of equals."""
-        values = {i.step: i.metrics[metric] for i in reversed(self._readable()) if metric in i.metrics}
-        if not values:
-            return None
-        return (min if wanted == "lowest" else max)(values, key=lambda step: values[step])
+        return _best(self._readable(self.steps()), metric, wanted)
 
     def sweep(self) -> None:
         """Delete what a killed process left half-written on this machine."""
-        for file in (self._folder.root / ".building").glob("*"):
+        for file in self._store.workspace.glob("*"):
             file.unlink(missing_ok=True)
 
-    def _readable(self) -> list[Index]:
-        """Newest first."""
+    def _readable(self, steps: Iterable[int]) -> list[Index]:
         indexes = []
-        for step in self.steps():
+        for step in steps:
             try:
                 indexes.append(self.index(step))
             except RunError as error:
@@ -194,15 +179,31 @@ class Checkpoints:
         names = [entry.path for entry in self._store.list(f"{FOLDER}/")]
         return [name for name in names if PurePosixPath(name).name.startswith("step-")]
 
-    def _none_left(self, steps: list[int]) -> RunError:
-        return RunError(
-            f"{self._folder.uri}/{FOLDER}: no checkpoint of {len(steps)} can be read; restore one or use a new "
-            f"run.name"
-        )
+    def _first_whole(self, steps: list[int], read: Callable[[int], Found]) -> Found | None:
+        for step in steps:
+            try:
+                return read(step)
+            except RunError as error:
+                logger.warning("%s; going back to the one before", error)
+        if steps:
+            raise RunError(
+                f"{self._folder.uri}/{FOLDER}: no checkpoint of {len(steps)} can be read; restore one or use a new "
+                f"run.name"
+            )
+        return None
 
 
-def _step_of(name: str) -> int:
-    return int(Path(name).name.removeprefix("step-")[:8])
+def _steps_of(names: Iterable[str], suffix: str) -> list[int]:
+    """Steps of the files with this suffix, the newest first."""
+    stems = [PurePosixPath(name).name for name in names if name.endswith(suffix)]
+    return sorted((int(stem.removeprefix("step-")[:8]) for stem in stems), reverse=True)
+
+
+def _best(newest_first: list[Index], metric: str | None, wanted: Wanted) -> int | None:
+    values = {i.step: i.metrics[metric] for i in reversed(newest_first) if metric in i.metrics}
+    if not values:
+        return None
+    return (min if wanted == "lowest" else max)(values, key=lambda step: values[step])
 
 
 def _digest(content: dict[str, Any]) -> str:

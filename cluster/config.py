@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from cluster.errors import ConfigError
 from cluster.faults import describe_faults
-from data_shards.config import DataSettings
-from data_shards.errors import DataError
-from data_shards.store import open_store
+from data_shards.config import DataSettings, StoreUri
 from gmvae_drit.config import GmvaeDritSettings, ModelSettings, Settings
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -26,20 +24,11 @@ class RunSettings(Settings):
 
     name: RunName
     """Name of the run and of its folder: letters, digits, `.`, `_`, `-`. The same name resumes the run."""
-    storage: Annotated[str, Field(min_length=1)] = "runs"
+    storage: StoreUri = "runs"
     """Where the folders of runs are kept: a folder that all workers see, or `s3://bucket/prefix` with the options of
     `data_shards.s3`."""
     seed: NonNegativeInt = 0
     """Seed of weights, sample order, augmentation and noise."""
-
-    @field_validator("storage")
-    @classmethod
-    def _a_place_we_can_write(cls, storage: str) -> str:
-        try:
-            open_store(storage)
-        except DataError as error:
-            raise ValueError(str(error)) from None
-        return storage
 
 
 class TrainSettings(Settings):

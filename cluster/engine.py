@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -126,7 +126,7 @@ class Engine:
         torch.manual_seed(noise_seed(self.experiment.run.seed, self.step, self.place.rank))
         for images, part in self.shares.parts(batch):
             self.update.part = part
-            progress = Progress(progress.step, progress.total_steps, progress.epoch, part.is_last)
+            progress = replace(progress, ends_step=part.is_last)
             with self._autocast(), nullcontext() if part.is_last else self._no_sync():
                 scalars = self.model.train_step(self.nets, self._to_device(images), self.update, progress)
             self.averages.add(scalars, part.weight)

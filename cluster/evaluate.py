@@ -29,11 +29,10 @@ from cluster.evaluation.measure import (
 )
 from cluster.evaluation.network import Network, build
 from cluster.evaluation.tables import tables
-from cluster.run_folder import RunFolder, write_atomically
+from cluster.run_folder import PICTURES, RunFolder, write_atomically
 from gmvae_drit import metrics
 from gmvae_drit.export import WEIGHTS, load_export
 
-PICTURES = ("translations.png", "interpolation.png", "attributes.png", "nearest.png")
 RESULTS = ("evaluation.json", *PICTURES)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cluster.config import TrainSettings
 from data_shards.config import DataSettings
 from data_shards.manifest import Manifest
 from data_shards.samples import read_split
@@ -28,18 +29,14 @@ class HeldOut:
 
 
 def read_held_out(
-    data: DataSettings,
-    domains: tuple[str, ...],
-    *,
-    pictured: int,
-    measured: int,
-    rank: int = 0,
-    world_size: int = 1,
+    data: DataSettings, train: TrainSettings, domains: tuple[str, ...], rank: int, world_size: int
 ) -> HeldOut:
-    """At most ``pictured`` and ``measured`` test images of each domain; nothing, with a warning, without a test split.
+    """As many test images of each domain as ``train`` asks for; nothing, with a warning, without a test split.
 
     Measured are pairs of domains in a ring, each domain with the next.
     """
+    pictured = train.preview_images if train.preview_every else 0
+    measured = train.evaluate_images if train.evaluate_every else 0
     manifest = Manifest.read(open_store(data.uri))
     without = [domain for domain in domains if "test" not in manifest.domains[domain]]
     if without:

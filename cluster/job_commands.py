@@ -4,8 +4,7 @@ python -m cluster submit cluster/configs/demo.yaml run.storage=s3://… data.uri
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.config import load, parse_overrides
-from cluster.errors import ClusterError, RunError
+from cluster.errors import RunError
+from cluster.told import errors_told
 
 if TYPE_CHECKING:
     from cluster.jobs import Job, Jobs
@@ -47,7 +47,7 @@ def submit(
     """Train on a cluster: send the experiment and this source, print the job's id. The same run.name resumes."""
     from cluster.job_package import check_places, environment
 
-    with _one_line_each():
+    with errors_told():
         experiment = load(config, parse_overrides(overrides or []))
         check_places(experiment)
         variables = environment(env or [])
@@ -63,7 +63,7 @@ def list_jobs(
     everything: Annotated[bool, typer.Option("--all", help="Those of others, too.")] = False,
 ) -> None:
     """List the jobs of this program, newest first."""
-    with _one_line_each():
+    with errors_told():
         found = [job for job in _jobs(address).list() if job.is_ours or everything]
     table = Table("job", "run", "state", "began", "took", box=None, pad_edge=False, header_style="bold")
     for job in found:
@@ -74,7 +74,7 @@ def list_jobs(
 
 def status(job: JobWord, address: Address = None) -> None:
     """Say how a job is doing, or how it ended."""
-    with _one_line_each():
+    with errors_told():
         jobs = _jobs(address)
         found = jobs.find(job)
         last = jobs.last_line(found)
@@ -97,7 +97,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
 ) -> None:
     """Print what a job has printed."""
-    with _one_line_each():
+    with errors_told():
         jobs = _jobs(address)
         found = jobs.find(job)
         if follow:
@@ -108,7 +108,7 @@ def logs(
 
 def stop(job: JobWord, address: Address = None) -> None:
     """Stop a job: its workers save a checkpoint first. Waits until it has stopped."""
-    with _one_line_each():
+    with errors_told():
         jobs = _jobs(address)
         found = jobs.find(job)
         if found.has_ended:
@@ -175,13 +175,3 @@ def _took(job: "Job") -> str:
         return "-"
     seconds = round(((job.end or datetime.now()) - job.begin).total_seconds())
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-@contextmanager
-def _one_line_each() -> Iterator[None]:
-    try:
-        yield
-    except ClusterError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(1) from None

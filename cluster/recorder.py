@@ -146,5 +146,4 @@ class Recorder:
         self._failures.clear()
         self._saved(checkpoint.step)
         s = self._settings
-        best = self._checkpoints.best(s.best_metric, s.best_is) if s.best_metric else None
-        self._checkpoints.prune(s.keep_checkpoints, best)
+        self._checkpoints.prune(s.keep_checkpoints, s.best_metric, s.best_is)

@@ -31,7 +31,6 @@ class Relay:
         self._mail: list[Mail] = []
         self._watchdog = Watchdog(hang_seconds)
         self._max_failures = max_failures
-        self._hang_seconds = hang_seconds
         self._stopping = False
         self._fault: str | None = None
         self._failures = self._restarts = 0
@@ -57,7 +56,7 @@ class Relay:
         if verdict is not None:
             self._mail.append(Event("warning", f"{verdict} (train.hang_seconds): starting anew", beat.step))
             self._hung = dict.fromkeys(self._watchdog.processes())
-            self._watchdog = Watchdog(self._hang_seconds)
+            self._watchdog.forget()
             return Orders(stop=False, leave=True)
         return Orders(self._stopping, leave=False, restarts=self._restarts)
 
@@ -85,7 +84,7 @@ class Relay:
         """Workers died or left. The reason to give up, if there is one; None if they shall be started anew."""
         if self._fault is not None:
             return self._fault
-        self._watchdog = Watchdog(self._hang_seconds)
+        self._watchdog.forget()
         self._restarts += 1
         told = "; ".join(lines)
         if self._leaving:

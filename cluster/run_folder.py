@@ -18,6 +18,8 @@ from data_shards.errors import Missing
 from data_shards.store import Store, open_store
 
 OWNER = "owner.json"
+PICTURES = ("translations.png", "interpolation.png", "attributes.png", "nearest.png")
+"""What an evaluation draws, beside its evaluation.json."""
 
 
 class RunFolder:

@@ -31,9 +31,13 @@ class Watchdog:
         now = time.monotonic() if now is None else now
         known = self._heard.get(beat.rank)
         if known is not None and (known[0].process, known[0].workers) != (beat.process, beat.workers):
-            self._heard.clear()
+            self.forget()
         self._heard[beat.rank] = beat, now
         return self._verdict(now)
+
+    def forget(self) -> None:
+        """Begin anew, with other workers."""
+        self._heard.clear()
 
     def processes(self) -> list[str]:
         """All that are heard of."""

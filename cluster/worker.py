@@ -73,14 +73,7 @@ def _train(experiment: Experiment, place: Place, relay: Any, session: str) -> bo
     try:
         torch.manual_seed(run.seed)
         model = build_model(experiment.model, loader.domains)
-        held_out = read_held_out(
-            experiment.data,
-            loader.domains,
-            pictured=t.preview_images if t.preview_every else 0,
-            measured=t.evaluate_images if t.evaluate_every else 0,
-            rank=place.rank,
-            world_size=place.world_size,
-        )
+        held_out = read_held_out(experiment.data, t, loader.domains, place.rank, place.world_size)
         if place.rank == 0:
             folder.create()
             folder.write(folder.environment, json.dumps(describe(), indent=1).encode())

@@ -3,12 +3,24 @@
 Importing this costs no torch, so that a configuration can be checked before anything heavy is loaded.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from data_shards.errors import DataError
 from data_shards.store import open_store
+
+
+def _a_place_we_know(uri: str) -> str:
+    try:
+        open_store(uri)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+    return uri
+
+
+StoreUri = Annotated[str, Field(min_length=1), AfterValidator(_a_place_we_know)]
+"""A folder or ``s3://bucket/prefix``, as `open_store` takes it."""
 
 
 class DataSettings(BaseModel):
@@ -16,7 +28,7 @@ class DataSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    uri: str = Field(min_length=1)
+    uri: StoreUri
     """Where ``python -m data_shards build`` or ``sample`` wrote shards: a folder or ``s3://bucket/prefix``
     (`data_shards.s3` has its options)."""
     domains: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -52,15 +64,6 @@ class DataSettings(BaseModel):
         """The settings that decide which images make which batch, as against where from and how fast."""
         speed = {"uri", "on_corrupt", "decode_threads", "read_threads", "read_ahead_mib", "ready_batches"}
         return self.model_dump(mode="json", exclude=speed)
-
-    @field_validator("uri")
-    @classmethod
-    def _a_place_we_can_read(cls, uri: str) -> str:
-        try:
-            open_store(uri)
-        except DataError as error:
-            raise ValueError(str(error)) from None
-        return uri
 
     @field_validator("domains")
     @classmethod

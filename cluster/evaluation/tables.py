@@ -1,11 +1,15 @@
 """An evaluation as tables for a terminal."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
-from cluster.evaluation.measure import Figure, Figures
+if TYPE_CHECKING:  # torch, which the report of a run need not import
+    from cluster.evaluation.measure import Figure, Figures
 
 COLUMNS = 4
 
@@ -32,12 +36,13 @@ def _table(title: str, figures: Mapping[str, Figures]) -> Table:
     return table
 
 
+def cell(value: float, standard_error: float | None) -> str:
+    """``0.956 ± 0.009``, or the value alone."""
+    return _number(value) + (f" ± {_number(standard_error)}" if standard_error is not None else "")
+
+
 def _cell(figure: Figure | None) -> str:
-    if figure is None:
-        return "-"
-    if figure.standard_error is None:
-        return _number(figure.value)
-    return f"{_number(figure.value)} ± {_number(figure.standard_error)}"
+    return "-" if figure is None else cell(figure.value, figure.standard_error)
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cluster.evaluation.tables import cell
 from cluster.report import panels
 from cluster.report.curves import Chart, Mark, Panel, draw
 from cluster.report.decimate import evenly
@@ -124,14 +125,7 @@ def _table(title: str, columns: dict[str, dict[str, dict[str, float]]]) -> Table
 
 
 def _cell(figure: dict[str, float] | None) -> str:
-    if figure is None:
-        return "-"
-    error = figure.get("standard_error")
-    return _number(figure["value"]) + (f" ± {_number(error)}" if error is not None else "")
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    return "-" if figure is None else cell(figure["value"], figure.get("standard_error"))
 
 
 def _count(figure: dict[str, float]) -> str:

@@ -15,15 +15,14 @@ import yaml
 
 from cluster.config import Experiment, load
 from cluster.errors import ConfigError, RunError
-from cluster.run_folder import RunFolder
+from cluster.row_parts import ENGINE_KEYS
+from cluster.run_folder import PICTURES, RunFolder
 
-EVALUATION_PICTURES = ("translations.png", "interpolation.png", "attributes.png", "nearest.png")
 FILES = (
     *("config.yaml", "environment.json", "events.jsonl", "metrics.jsonl", "previews/", "export/config.yaml"),
-    *("evaluation.json", *EVALUATION_PICTURES),
+    *("evaluation.json", *PICTURES),
 )
 """Beginnings of the names of all that is read."""
-ENGINE_KEYS = {"step", "epoch", "images_per_second", "data_wait", "skipped", "seconds", "workers"}
 
 State = Literal["running", "silent", "finished", "stopped", "failed"]
 SILENT_AFTER_SECONDS = 600.0
@@ -147,7 +146,7 @@ def read_run(root: Path) -> Run:
         events=[_event(line) for line in event_lines],
         previews=sorted(_previews(folder.previews), key=lambda preview: preview.step),
         evaluation=_json_object(root / "evaluation.json"),
-        pictures=[root / name for name in EVALUATION_PICTURES if (root / name).exists()],
+        pictures=[root / name for name in PICTURES if (root / name).exists()],
         environment=_json_object(root / "environment.json") or {},
         unreadable=bad_rows + bad_events,
         domains=_domains(config, folder.export / "config.yaml"),

@@ -9,6 +9,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from benchmarks.processes import marked
+
 REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 180.0
 
@@ -49,15 +51,7 @@ class Command:
 
     def processes(self):
         """(pid, command line) of all that live, by the mark in their environment."""
-        alive = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if f"GMVAE_TEST_MARK={self.mark}".encode() in (folder / "environ").read_bytes():
-                    title = (folder / "cmdline").read_bytes().decode(errors="replace")
-                    alive.append((int(folder.name), title))
-            except OSError:
-                continue
-        return alive
+        return list(marked(f"GMVAE_TEST_MARK={self.mark}").items())
 
     def all_gone(self, seconds=30):
         deadline = time.monotonic() + seconds

@@ -116,11 +116,11 @@ def test_the_newest_and_the_best_are_kept(checkpoints):
     assert found.best("cycle", "lowest") == 30
     assert found.best("cycle", "highest") == 50
     assert found.best("nothing", "lowest") is None
-    found.prune(2, best=30)
+    found.prune(2, "cycle", "lowest")
     assert found.steps() == [50, 40, 30]
     assert len(files(folder)) == 6
     found.save(checkpoint_of(50, size=7))  # trained again, on another number of workers
-    found.prune(2, best=30)
+    found.prune(2, "cycle", "lowest")
     assert len(files(folder)) == 6
     assert len(found.load(50).tensors["model/weights"]) == 7
 
