@@ -138,9 +138,9 @@ def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Exp
     ``overrides`` maps dotted paths to values (``{"model.mixture.components": 6}``); text is read as YAML, so
     that the command line's ``"6"`` is a number. Raises `ConfigError` with one line per fault.
     """
-    raw = _read_yaml(Path(path))
+    raw = read_yaml(Path(path), Experiment)
     for key, value in (overrides or {}).items():
-        _override(raw, key, value)
+        override(raw, key, value)
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:
@@ -171,7 +171,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, settings: type[Settings]) -> dict[str, Any]:
+    """The keys of a file that shall hold ``settings``, not yet validated. Raises ConfigError."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
@@ -181,7 +182,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_yaml_fault(error)}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must hold the sections {', '.join(Experiment.model_fields)}")
+        raise ConfigError(f"{path}: must hold the sections {', '.join(settings.model_fields)}")
     return raw
 
 
@@ -191,7 +192,8 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     return "not YAML: " + " ".join(str(error).split())
 
 
-def _override(raw: dict[str, Any], key: str, value: object) -> None:
+def override(raw: dict[str, Any], key: str, value: object) -> None:
+    """Put ``value`` at the dotted path ``key``; text is read as YAML. Raises ConfigError."""
     if isinstance(value, str):
         try:
             value = yaml.load(value, _UniqueKeyLoader)

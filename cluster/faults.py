@@ -72,7 +72,8 @@ def _walk(loc: tuple[int | str, ...], schema: Schema) -> tuple[list[str], Schema
                 items = member.get("prefixItems")
                 child = items[step] if items and step < len(items) else member.get("items")
             else:
-                child = member.get("properties", {}).get(step)
+                others = member.get("additionalProperties")  # a mapping of a person's own keys
+                child = member.get("properties", {}).get(step, others if isinstance(others, dict) else None)
             if child is not None:
                 path.append(str(step))
                 node = child

@@ -1,0 +1,47 @@
+"""The database behind a study: SQLite in the sweep's folder, or a server."""
+
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from cluster.errors import RunError
+from tune.config import Sweep
+
+CONNECT_SECONDS = 10
+LOCKED_SECONDS = 60.0
+"""Another process that reads the study may hold SQLite's lock for a moment."""
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def study_url(sweep: Sweep) -> str:
+    """SQLAlchemy URL of the study's database."""
+    if sweep.sweep.study is None:
+        return f"sqlite:///{Path(sweep.folder).absolute()}/study.db"
+    url = make_url(sweep.sweep.study)
+    return str(url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url)
+
+
+def study_storage(sweep: Sweep) -> RDBStorage:
+    """Connect to it, with its tables made where there are none. Raises RunError."""
+    url = study_url(sweep)
+    try:
+        if url.startswith("sqlite"):
+            Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
+            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+        arguments = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+        return RDBStorage(url, engine_kwargs=arguments)
+    except (SQLAlchemyError, StorageInternalError, OSError, ImportError, RuntimeError) as error:
+        raise RunError(f"sweep.study = {sweep.sweep.study or url}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong with a database, in one line."""
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    return " ".join(str(cause).split())

@@ -1,0 +1,186 @@
+"""The study of a sweep: which trials there are, what they got, which come next.
+
+All of it is in Optuna's storage and nothing in memory only, so that a sweep goes on after a SIGKILL at any time. No
+Ray here. Proposals depend on the seed of the sweep, the number of the trial and the trials that have ended by then.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from cluster.errors import RunError
+from tune.config import PrunerSettings, SamplerSettings, Sweep
+from tune.space import Values, suggest
+
+DEFAULT, SEED, OF, REASON, METRICS, SECONDS = "default", "seed", "of", "reason", "metrics", "seconds"
+"""User attributes of a trial: that it is the base itself; of a confirming one its seed, and the number of the trial
+that it repeats; why it failed; its last held-out figures; how long it trained."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to run."""
+
+    number: int
+    values: Values
+    """What it changes, by dotted path."""
+    seed: int | None = None
+    """Of its training; None for the base's."""
+
+
+class SweepStudy:
+    """The trials of one sweep; one process at a time owns it, whoever opened it last."""
+
+    def __init__(self, sweep: Sweep, study: optuna.Study, trials: int) -> None:
+        """``trials`` of the study are run, those of dead processes included."""
+        self.sweep, self.optuna = sweep, study
+        self._budget = trials
+        self._session = secrets.token_hex(8)
+        study.set_user_attr("session", self._session)
+        self._interrupted = [trial.number for trial in self._of_state(TrialState.RUNNING)]
+        self._live: dict[int, Trial] = {}
+
+    def next(self) -> Assignment | None:
+        """The next trial: those that a dead process left first, then new ones; None when the budget is used up.
+
+        Raises RunError where another process has taken the sweep over.
+        """
+        self.check_owner()
+        if self._interrupted:
+            trial = self._taken_up(self._interrupted.pop(0))
+        elif self._begun() < self._budget:
+            self.optuna.sampler = self._sampler()
+            trial = self.optuna.ask()
+        else:
+            return None
+        self._live[trial.number] = trial
+        return Assignment(trial.number, suggest(self.sweep.space, trial), trial.user_attrs.get(SEED))
+
+    def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
+        """Note held-out figures of a trial; whether it shall end early, being among the worse ones."""
+        trial = self._live[number]
+        trial.set_user_attr(METRICS, dict(metrics))
+        if len(self.sweep.objectives) > 1:
+            return False  # Optuna's pruners compare one value
+        trial.report(metrics[self.sweep.objectives[0].metric], step)
+        return step < self.sweep.budget.steps and trial.should_prune()
+
+    def complete(self, number: int, seconds: float) -> None:
+        """A trial came to its end with the figures reported last."""
+        metrics = self._live[number].user_attrs[METRICS]
+        self._end(number, seconds, [metrics[objective.metric] for objective in self.sweep.objectives])
+
+    def prune(self, number: int, seconds: float) -> None:
+        """A trial was ended early; its value is the one reported last."""
+        self._end(number, seconds, state=TrialState.PRUNED)
+
+    def fail(self, number: int, reason: str, seconds: float) -> None:
+        """A trial could not come to its end."""
+        self._live[number].set_user_attr(REASON, reason)
+        self._end(number, seconds, state=TrialState.FAIL)
+
+    def check_owner(self) -> None:
+        """Raise where another process goes on with the sweep."""
+        if self.optuna.user_attrs.get("session") != self._session:
+            raise RunError(
+                f"sweep {self.optuna.study_name}: another process has taken it over, and goes on with it"
+            )
+
+    def add_seconds(self, seconds: float) -> float:
+        """Add to the wall time of the sweep, over all its starts; how much it is now."""
+        total: float = self.optuna.user_attrs.get(SECONDS, 0.0) + seconds
+        self.optuna.set_user_attr(SECONDS, total)
+        return total
+
+    def enqueue(self, params: Mapping[str, object], **attributes: object) -> None:
+        """Put a trial of given parameters, as Optuna knows them, before all that the sampler would propose."""
+        self.optuna.enqueue_trial(dict(params), user_attrs=attributes)
+
+    def _end(
+        self, number: int, seconds: float, values: list[float] | None = None, state: TrialState | None = None
+    ) -> None:
+        trial = self._live.pop(number)
+        trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
+        self.optuna.tell(trial, values, state or TrialState.COMPLETE)
+
+    def _taken_up(self, number: int) -> Trial:
+        """A trial that a dead process left. What it was given is in the storage, the rest is proposed as it was."""
+        self.optuna.sampler = self._sampler(number)
+        return Trial(self.optuna, self.optuna.trials[number]._trial_id)
+
+    def _begun(self) -> int:
+        return len(
+            [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        )
+
+    def _of_state(self, state: TrialState) -> list[FrozenTrial]:
+        return self.optuna.get_trials(deepcopy=False, states=(state,))
+
+    def _sampler(self, number: int | None = None) -> BaseSampler:
+        """A new one for each trial: what a sampler has drawn before is lost with its process."""
+        at = self._begun() if number is None else number
+        digest = hashlib.blake2b(f"{self.sweep.sweep.seed} {at}".encode(), digest_size=4).digest()
+        return make_sampler(self.sweep.sampler, int.from_bytes(digest))
+
+
+def create_study(sweep: Sweep, base: Mapping[str, object], name: str, storage: BaseStorage) -> optuna.Study:
+    """The study ``name`` in ``storage``, new or as it was left; ``base`` is the resolved experiment of all trials.
+
+    Raises RunError where it belongs to another search.
+    """
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        load_if_exists=True,
+        directions=["minimize" if objective.goal == "min" else "maximize" for objective in sweep.objectives],
+        pruner=make_pruner(sweep.pruner),
+    )
+    is_now = _identity(sweep, base)
+    was = study.user_attrs.get("identity")
+    if was is None:
+        study.set_user_attr("identity", is_now)
+    elif changed := [part for part in is_now if was.get(part) != is_now[part]]:
+        raise RunError(
+            f"sweep {name} was begun with another {', '.join(changed)}: trials would not compare; use a new sweep.name"
+        )
+    study.set_metric_names([objective.metric for objective in sweep.objectives])
+    return study
+
+
+def _identity(sweep: Sweep, base: Mapping[str, object]) -> dict[str, str]:
+    """What decides how trials compare, in a form that tells whether any of it changed."""
+    parts = {
+        "base": base,
+        "space": {path: parameter.model_dump(mode="json") for path, parameter in sweep.space.items()},
+        "objectives": [objective.model_dump() for objective in sweep.objectives],
+        "budget.steps": sweep.budget.steps,
+        "pruner": sweep.pruner and sweep.pruner.model_dump(),
+    }
+    return {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        for name, part in parts.items()
+    }
+
+
+def make_pruner(settings: PrunerSettings | None) -> BasePruner:
+    """What ends trials early. Its rungs are in the storage, too."""
+    if settings is None:
+        return NopPruner()
+    return SuccessiveHalvingPruner(min_resource=settings.min_steps, reduction_factor=settings.factor)
+
+
+def make_sampler(settings: SamplerSettings, seed: int) -> BaseSampler:
+    """What proposes one trial."""
+    if settings.kind == "random":
+        return RandomSampler(seed)
+    return TPESampler(
+        n_startup_trials=settings.startup, multivariate=True, group=True, constant_liar=True, seed=seed
+    )
