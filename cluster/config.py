@@ -76,6 +76,11 @@ class TrainSettings(Settings):
     """Seconds without any progress after which the workers are restarted, and the one that hangs is named; at least 5,
     and more than the longest step, checkpoint or evaluation takes."""
 
+    @property
+    def group_timeout(self) -> int:
+        """Seconds of torch.distributed. The watchdog, which knows who hangs, comes before it, which does not."""
+        return int(self.hang_seconds * 1.5) + 60
+
     @model_validator(mode="after")
     def _best_is_measured(self) -> "TrainSettings":
         if self.best_metric is not None and (
@@ -100,6 +105,21 @@ class ScalingSettings(Settings):
     """One GPU per worker."""
     threads: PositiveInt = 1
     """CPU threads per worker, and the cores Ray sets aside for it."""
+
+    @property
+    def cpus(self) -> int:
+        """Cores of all workers."""
+        return self.workers * self.threads
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all workers."""
+        return self.workers if self.use_gpu else 0
+
+    @property
+    def backend(self) -> str:
+        """Of torch.distributed."""
+        return "nccl" if self.use_gpu else "gloo"
 
     @model_validator(mode="after")
     def _at_least_is_not_more(self) -> "ScalingSettings":

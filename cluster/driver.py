@@ -10,16 +10,16 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cluster.checkpoint import check_identity
 from cluster.checkpoints import Checkpoints
-from cluster.config import Experiment
+from cluster.config import Experiment, ScalingSettings
 from cluster.engine import identity_of
 from cluster.errors import ClusterError, RunError
 from cluster.events import EventLog
@@ -32,9 +32,6 @@ from data_shards.loader import Loader
 from gmvae_drit.build import check_domains
 from gmvae_drit.errors import ModelError
 
-if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
-
 POLL_SECONDS = 0.3
 SILENT_SECONDS = 10.0
 """Without word from any worker, after which a run that shall stop is not waited for."""
@@ -42,9 +39,9 @@ SILENT_SECONDS = 10.0
 
 def run(experiment: Experiment) -> int:
     """Train to the end, or resume what is there; the exit code of the process. Raises what a user can act on."""
-    located = _with_absolute_paths(experiment)
+    located = with_absolute_paths(experiment)
     folder = RunFolder(located.run.storage, located.run.name)
-    _check_devices(located)
+    check_devices(located.scaling)
     loader = Loader(located.data, seed=located.run.seed, world_size=located.scaling.workers)
     check_domains(located.model, loader.domains)
     folder.create()
@@ -75,7 +72,7 @@ def _recorded(experiment: Experiment, folder: RunFolder, line: ProgressLine) -> 
         raise
 
 
-def _with_absolute_paths(experiment: Experiment) -> Experiment:
+def with_absolute_paths(experiment: Experiment) -> Experiment:
     """Workers may have another working directory."""
     run, data = experiment.run, experiment.data
     if "://" not in run.storage:
@@ -85,10 +82,10 @@ def _with_absolute_paths(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"run": run, "data": data})
 
 
-def _check_devices(experiment: Experiment) -> None:
+def check_devices(scaling: ScalingSettings) -> None:
+    """Raise where this machine, on which Ray will start, lacks the GPUs."""
     import torch
 
-    scaling = experiment.scaling
     if scaling.use_gpu and not os.environ.get("RAY_ADDRESS") and torch.cuda.device_count() < scaling.workers:
         raise RunError(
             f"scaling.use_gpu: {scaling.workers} workers need a GPU each, this machine has "
@@ -128,7 +125,8 @@ def _run_on_ray(
     line.say("Joining the Ray cluster." if os.environ.get("RAY_ADDRESS") else "Starting Ray.")
     bookkeeping = tempfile.mkdtemp(prefix="gmvae-drit-ray-")
     try:
-        with ray_session(experiment.scaling):
+        scaling = experiment.scaling
+        with ray_session(scaling.cpus, scaling.gpus, "cluster.trainer"):
             import ray
 
             from cluster.relay import Relay
@@ -136,8 +134,8 @@ def _run_on_ray(
 
             t = experiment.train
             relay: Any = ray.remote(num_cpus=0)(Relay).remote(t.hang_seconds, t.max_failures)
-            fit = _fit_in_thread(make_trainer(experiment, session, relay, bookkeeping))
-            with _stop_on_signals(relay, line) as signals:
+            fit = fit_in_thread(make_trainer(experiment, session, relay, bookkeeping))
+            with stop_on_signals(relay.request_stop.remote, line.say) as signals:
                 while not fit.done():
                     _show(ray.get(relay.collect.remote()), line, events)
                     if signals and ray.get(relay.silence.remote()) > SILENT_SECONDS:
@@ -159,7 +157,11 @@ def _run_on_ray(
     return 128 + signals[0]
 
 
-def _fit_in_thread(trainer: "TorchTrainer") -> "Future[Any]":
+class _Fits(Protocol):
+    def fit(self) -> Any: ...
+
+
+def fit_in_thread(trainer: _Fits) -> "Future[Any]":
     """Run ``trainer.fit()`` beside the main thread, where Ray would take Ctrl-C as an order to drop everything."""
     fit: Future[Any] = Future()
 
@@ -174,16 +176,16 @@ def _fit_in_thread(trainer: "TorchTrainer") -> "Future[Any]":
 
 
 @contextmanager
-def _stop_on_signals(relay: Any, line: ProgressLine) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM asks the workers to save and stop, the second leaves at once."""
+def stop_on_signals(stop: Callable[[], object], say: Callable[[str], None]) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM asks all to save and stop, the second leaves at once. Yields those received."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
-        relay.request_stop.remote()
-        line.say("Stopping after the current step, with a checkpoint. Once more to stop at once.")
+        stop()
+        say("Stopping after the current step, with a checkpoint. Once more to stop at once.")
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

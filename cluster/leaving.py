@@ -1,8 +1,4 @@
-"""SIGTERM to a worker, as machines get that are taken away: a checkpoint first, then the worker leaves.
-
-Ray runs a train function in a thread, where no signal handler can be set, so the handler is set by the backend
-that Ray starts on each worker.
-"""
+"""SIGTERM to a worker, as machines get that are taken away: a checkpoint first, then the worker leaves."""
 
 import os
 import signal
@@ -10,9 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
-
-from ray.train.torch import TorchConfig
 
 _asked, _training = threading.Event(), threading.Event()
 
@@ -42,20 +35,6 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     _asked.set()
 
 
-def _set_handler() -> None:
+def catch_sigterm() -> None:
+    """Call in the main thread of a worker."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-
-
-class GracefulTorchConfig(TorchConfig):
-    """Ray's `TorchConfig`, with workers that leave in order."""
-
-    @property
-    def backend_cls(self) -> type[Any]:
-        """What Ray starts on the workers."""
-        return _GracefulBackend
-
-
-class _GracefulBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray's class is untyped
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(_set_handler)
-        super().on_start(worker_group, backend_config)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 
-from cluster.config import ScalingSettings
 from cluster.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -27,10 +26,11 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 
 @contextmanager
-def ray_session(scaling: ScalingSettings) -> Iterator[None]:
+def ray_session(cpus: int, gpus: int, first_import: str) -> Iterator[None]:
     """Ray within the block: the cluster of ``RAY_ADDRESS`` (set inside Ray jobs), else one of our own.
 
-    A machine with fewer cores than the workers ask for is shared by them; Ray would wait for cores for ever.
+    A machine with fewer cores than ``cpus`` is shared by the workers; Ray would wait for cores for ever. A cluster that
+    lacks something is waited for. ``first_import`` is the module that is needed first, imported meanwhile.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -42,14 +42,14 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
     import ray
 
     # While Ray's processes start, this one has little to do.
-    threading.Thread(target=import_module, args=("cluster.trainer",), daemon=True).start()
+    threading.Thread(target=import_module, args=(first_import,), daemon=True).start()
     try:
         if joins:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 address="local",
-                num_cpus=max(os.cpu_count() or 1, scaling.workers * scaling.threads),
+                num_cpus=max(os.cpu_count() or 1, cpus),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -59,15 +59,14 @@ def ray_session(scaling: ScalingSettings) -> Iterator[None]:
         raise RunError(f"Ray does not start: {' '.join(str(error).split())}") from error
     try:
         if joins:
-            _tell_what_is_missing(ray.cluster_resources(), scaling)  # type: ignore[no-untyped-call]
+            _tell_what_is_missing(ray.cluster_resources(), {"CPU": cpus, "GPU": gpus})  # type: ignore[no-untyped-call]
         yield
     finally:
         ray.shutdown()
 
 
-def _tell_what_is_missing(there: Mapping[str, float], scaling: ScalingSettings) -> None:
+def _tell_what_is_missing(there: Mapping[str, float], needs: Mapping[str, int]) -> None:
     """Ray waits in silence until a cluster is large enough, which one that grows by itself will be."""
-    needs = {"CPU": scaling.workers * scaling.threads, "GPU": scaling.workers if scaling.use_gpu else 0}
     for kind, needed in needs.items():
         if there.get(kind, 0) < needed:
             logger.warning(

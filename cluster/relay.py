@@ -37,6 +37,15 @@ class Relay:
         self._last_beat = time.monotonic()
         self._leaving: set[int] = set()
         self._hung: dict[str, None] = {}
+        self._invitation: str | None = None
+
+    def invite(self, address: str) -> None:
+        """Rank 0 of a team waits for the others at this address."""
+        self._invitation = address
+
+    def invitation(self) -> str | None:
+        """That address; None until there is one."""
+        return self._invitation
 
     def post(self, item: Mail) -> None:
         """Leave something for the driver."""
@@ -85,6 +94,7 @@ class Relay:
         if self._fault is not None:
             return self._fault
         self._watchdog.forget()
+        self._invitation = None
         self._restarts += 1
         told = "; ".join(lines)
         if self._leaving:

@@ -8,7 +8,8 @@ from cluster.notes import Row
 ENGINE_KEYS = {"step", "epoch", "images_per_second", "data_wait", "skipped", "seconds", "samples", "workers"}
 SHARES = "components"
 """Key of the components' shares."""
-PREFIXES = ("lr/", "held_out/")
+HELD_OUT = "held_out/"
+PREFIXES = ("lr/", HELD_OUT)
 
 
 def scalars_of(row: Row) -> dict[str, float]:

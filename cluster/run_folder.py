@@ -55,13 +55,8 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder and prove that it can be written to, or raise one clear line."""
-        try:
-            for folder in (self.root, self.previews, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise RunError(f"{self.root}: cannot be written to: {error.strerror}; set run.storage") from error
+        for folder in (self.root, self.previews, self.checkpoints):
+            make_folder(folder, "run.storage")
 
     def write(self, path: Path, content: bytes) -> None:
         """Put ``content`` at ``path`` under `root` and into the storage, whole or not at all. Raises DataError."""
@@ -128,6 +123,16 @@ class RunFolder:
 def _working_copy(uri: str) -> Path:
     name = uri.partition("://")[2].replace("/", "--")
     return Path(tempfile.gettempdir(), f"gmvae-drit-{os.getuid()}", name)
+
+
+def make_folder(path: Path, setting: str) -> None:
+    """Make a folder and prove that it can be written to, or raise one clear line that names the ``setting``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written to: {error.strerror}; set {setting}") from error
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -1,11 +1,10 @@
 """The Ray Train job of a run."""
 
 import os
-import re
-from textwrap import shorten
 from typing import Any
 
 import ray
+import ray.train.torch
 from ray.train import (
     FailureConfig,
     RunConfig,
@@ -13,11 +12,12 @@ from ray.train import (
     TrainingFailedError,
     UserCallback,
 )
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.config import Experiment
 from cluster.errors import RunError
-from cluster.leaving import GracefulTorchConfig
+from cluster.leaving import catch_sigterm
+from cluster.lost_workers import describe_losses
 
 RESIZE_SECONDS = 30.0
 """Between two looks for more workers of an elastic run. Taking them costs a restart from the last checkpoint."""
@@ -51,9 +51,9 @@ class LeanTrainer(TorchTrainer):
 
 
 def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: str) -> TorchTrainer:
-    """A trainer whose workers run `train_worker`. Ray keeps its own books in the folder ``bookkeeping``, where nobody
+    """A trainer whose workers run `train_replica`. Ray keeps its own books in the folder ``bookkeeping``, where nobody
     needs them: the state of a run is in its checkpoints, and `FailureWatch` decides on restarts."""
-    scaling, hang_seconds = experiment.scaling, experiment.train.hang_seconds
+    scaling = experiment.scaling
     workers: Any = scaling.workers if scaling.min_workers is None else (scaling.min_workers, scaling.workers)
     return LeanTrainer(
         _train_worker,  # type: ignore[arg-type]  # Ray hands its result on as `Result.return_value`
@@ -62,10 +62,7 @@ def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: 
             "session": session,
             "relay": relay,
         },
-        # The watchdog, which knows who hangs, comes before torch.distributed, which does not.
-        torch_config=GracefulTorchConfig(
-            backend="nccl" if scaling.use_gpu else "gloo", timeout_s=int(hang_seconds * 1.5) + 60
-        ),
+        torch_config=GracefulTorchConfig(backend=scaling.backend, timeout_s=experiment.train.group_timeout),
         scaling_config=ScalingConfig(
             num_workers=workers,
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,  # type: ignore[call-arg]  # as above
@@ -83,23 +80,28 @@ def make_trainer(experiment: Experiment, session: str, relay: Any, bookkeeping: 
 
 def _train_worker(config: dict[str, Any]) -> bool:
     """Imports what it needs in the worker, and not in Ray's controller."""
-    from cluster.worker import train_worker
+    from cluster.engine import Place
+    from cluster.worker import train_replica
 
-    return train_worker(config)
+    context = ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    return train_replica(config, place)
 
 
-def describe_losses(failures: dict[int, Exception]) -> list[str]:
-    """One line per lost worker; where some have died, what broke in the others is their loss."""
-    lines, dead = [], []
-    for rank, failure in sorted(failures.items()):
-        # The error of a train function reads as its traceback, whose last line says what happened.
-        told = [line.strip() for line in str(failure).splitlines() if line.strip()]
-        if not told or "process has died" in told[-1]:
-            dead.append(f"worker {rank} died")
-        else:
-            what = re.sub(r"\[/\S+\] ", "", told[-1])  # the place in gloo's source
-            lines.append(f"worker {rank}: {shorten(what, 160)}")
-    return dead or lines
+class GracefulTorchConfig(TorchConfig):
+    """Ray's `TorchConfig`, with workers that leave in order. Ray runs a train function in a thread, where no signal
+    handler can be set, so the backend sets it, which Ray starts on each worker."""
+
+    @property
+    def backend_cls(self) -> type[Any]:
+        """What Ray starts on the workers."""
+        return _GracefulBackend
+
+
+class _GracefulBackend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray's class is untyped
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(catch_sigterm)
+        super().on_start(worker_group, backend_config)
 
 
 def describe_end(error: BaseException) -> str:

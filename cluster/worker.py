@@ -1,12 +1,10 @@
-"""What runs in each Ray Train worker: load the data, build the model, train, export."""
+"""What runs in each worker: load the data, build the model, train, export."""
 
 import json
 import logging
 from typing import Any
 
 import ray
-import ray.train
-import ray.train.torch
 import torch
 
 from cluster.checkpoint import restore_tensors
@@ -29,20 +27,17 @@ from gmvae_drit.export import ExportConfig, save_export
 logger = logging.getLogger(__name__)
 
 
-def train_worker(config: dict[str, Any]) -> bool:
+def train_replica(config: dict[str, Any], place: Place) -> bool:
     """Train with ``config`` = {experiment, session, relay}; True if the run reached its end, False if it was stopped.
 
-    Ray restarts the workers after any exception, and so after the loss of a peer, which shows as RuntimeError
-    or OSError in the others. What a restart would not change is told to the relay first, and ends the run.
+    The workers are started anew after any exception, and so after the loss of a peer, which shows as RuntimeError
+    or OSError in the others. What a new start would not change is told to the relay first, and ends the run.
     """
-    relay = config["relay"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
+    relay, rank = config["relay"], place.rank
     prefix, level = ("", logging.INFO) if rank == 0 else (f"worker {rank}: ", logging.WARNING)
     notes = NoteHandler(relay.post.remote, prefix, level)
     try:
         experiment = Experiment.model_validate(config["experiment"])
-        place = Place(rank, world_size, ray.train.torch.get_device())
         with training():
             return _train(experiment, place, relay, config["session"])
     except (ClusterError, DataError, ModelError) as error:

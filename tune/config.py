@@ -192,3 +192,12 @@ def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) 
         return Sweep.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(describe_faults(error, raw, Sweep.model_json_schema())) from error
+
+
+def located(sweep: Sweep) -> Sweep:
+    """With an absolute folder: workers may have another working directory."""
+    settings = sweep.sweep
+    if "://" in settings.storage:
+        return sweep
+    settings = settings.model_copy(update={"storage": str(Path(settings.storage).absolute())})
+    return sweep.model_copy(update={"sweep": settings})

@@ -6,6 +6,7 @@ Ray here. Proposals depend on the seed of the sweep, the number of the trial and
 
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import optuna
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from cluster.errors import RunError
 from tune.config import PrunerSettings, SamplerSettings, Sweep
@@ -23,6 +24,19 @@ from tune.space import Values, suggest
 DEFAULT, SEED, OF, REASON, METRICS, SECONDS = "default", "seed", "of", "reason", "metrics", "seconds"
 """User attributes of a trial: that it is the base itself; of a confirming one its seed, and the number of the trial
 that it repeats; why it failed; its last held-out figures; how long it trained."""
+HOPELESS = "hopeless"
+"""User attribute of a trial that shall end early, until it has."""
+
+
+@dataclass
+class _Live:
+    """A trial that somebody works on."""
+
+    trial: Trial
+    steps: set[int]
+    """Those reported so far."""
+    metrics: dict[str, float]
+    """Reported last."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,12 @@ class SweepStudy:
         self._budget = trials
         self._session = secrets.token_hex(8)
         study.set_user_attr("session", self._session)
-        self._interrupted = [trial.number for trial in self._of_state(TrialState.RUNNING)]
-        self._live: dict[int, Trial] = {}
+        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._interrupted = [trial for trial in left if HOPELESS not in trial.user_attrs]
+        for trial in left:
+            if trial not in self._interrupted:  # whoever found it so died before it could say it
+                study.tell(trial.number, state=TrialState.PRUNED)
+        self._live: dict[int, _Live] = {}
 
     def next(self) -> Assignment | None:
         """The next trial: those that a dead process left first, then new ones; None when the budget is used up.
@@ -55,28 +73,46 @@ class SweepStudy:
         """
         self.check_owner()
         if self._interrupted:
-            trial = self._taken_up(self._interrupted.pop(0))
-        elif self._begun() < self._budget:
-            self.optuna.sampler = self._sampler()
-            trial = self.optuna.ask()
+            left = self._interrupted.pop(0)
+            self.optuna.sampler = self._sampler(left.number)
+            trial = Trial(self.optuna, left._trial_id)  # what it was given is in the storage
+            live = _Live(trial, set(left.intermediate_values), left.user_attrs.get(METRICS, {}))
+        elif (begun := self._begun()) < self._budget:
+            self.optuna.sampler = self._sampler(begun)
+            live = _Live(self.optuna.ask(), set(), {})
         else:
             return None
-        self._live[trial.number] = trial
-        return Assignment(trial.number, suggest(self.sweep.space, trial), trial.user_attrs.get(SEED))
+        self._live[live.trial.number] = live
+        values = suggest(self.sweep.space, live.trial)
+        return Assignment(live.trial.number, values, live.trial.user_attrs.get(SEED))
 
     def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
         """Note held-out figures of a trial; whether it shall end early, being among the worse ones."""
-        trial = self._live[number]
-        trial.set_user_attr(METRICS, dict(metrics))
+        live = self._live[number]
+        live.metrics = dict(metrics)
+        live.trial.set_user_attr(METRICS, live.metrics)
         if len(self.sweep.objectives) > 1:
             return False  # Optuna's pruners compare one value
-        trial.report(metrics[self.sweep.objectives[0].metric], step)
-        return step < self.sweep.budget.steps and trial.should_prune()
+        if step not in live.steps:  # a trial that goes on after a death may come through a step twice
+            live.steps.add(step)
+            live.trial.report(metrics[self.sweep.objectives[0].metric], step)
+        hopeless = step < self.sweep.budget.steps and live.trial.should_prune()
+        if hopeless:
+            live.trial.set_user_attr(HOPELESS, True)
+        return hopeless
 
-    def complete(self, number: int, seconds: float) -> None:
-        """A trial came to its end with the figures reported last."""
-        metrics = self._live[number].user_attrs[METRICS]
-        self._end(number, seconds, [metrics[objective.metric] for objective in self.sweep.objectives])
+    def complete(self, number: int, seconds: float) -> bool:
+        """A trial came to its end with the figures reported last. False if these make it a failure."""
+        metrics = self._live[number].metrics
+        values = [metrics.get(objective.metric, math.nan) for objective in self.sweep.objectives]
+        if not all(map(math.isfinite, values)):
+            named = ", ".join(
+                f"{o.metric} = {value}" for o, value in zip(self.sweep.objectives, values, strict=True)
+            )
+            self.fail(number, f"no figure to compare by: {named}", seconds)
+            return False
+        self._end(number, seconds, values)
+        return True
 
     def prune(self, number: int, seconds: float) -> None:
         """A trial was ended early; its value is the one reported last."""
@@ -84,7 +120,7 @@ class SweepStudy:
 
     def fail(self, number: int, reason: str, seconds: float) -> None:
         """A trial could not come to its end."""
-        self._live[number].set_user_attr(REASON, reason)
+        self._live[number].trial.set_user_attr(REASON, reason)
         self._end(number, seconds, state=TrialState.FAIL)
 
     def check_owner(self) -> None:
@@ -107,27 +143,17 @@ class SweepStudy:
     def _end(
         self, number: int, seconds: float, values: list[float] | None = None, state: TrialState | None = None
     ) -> None:
-        trial = self._live.pop(number)
+        trial = self._live.pop(number).trial
         trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
         self.optuna.tell(trial, values, state or TrialState.COMPLETE)
 
-    def _taken_up(self, number: int) -> Trial:
-        """A trial that a dead process left. What it was given is in the storage, the rest is proposed as it was."""
-        self.optuna.sampler = self._sampler(number)
-        return Trial(self.optuna, self.optuna.trials[number]._trial_id)
-
     def _begun(self) -> int:
-        return len(
-            [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-        )
+        trials = self.optuna.get_trials(deepcopy=False)
+        return len([trial for trial in trials if trial.state != TrialState.WAITING])
 
-    def _of_state(self, state: TrialState) -> list[FrozenTrial]:
-        return self.optuna.get_trials(deepcopy=False, states=(state,))
-
-    def _sampler(self, number: int | None = None) -> BaseSampler:
+    def _sampler(self, number: int) -> BaseSampler:
         """A new one for each trial: what a sampler has drawn before is lost with its process."""
-        at = self._begun() if number is None else number
-        digest = hashlib.blake2b(f"{self.sweep.sweep.seed} {at}".encode(), digest_size=4).digest()
+        digest = hashlib.blake2b(f"{self.sweep.sweep.seed} {number}".encode(), digest_size=4).digest()
         return make_sampler(self.sweep.sampler, int.from_bytes(digest))
 
 
