@@ -35,6 +35,7 @@ class TrainingTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first."""
+        self._ended: dict[str, Any] | None = None
         self._team = Team(Experiment.model_validate(config["experiment"]).scaling)
         self._begin(config)
 
@@ -70,7 +71,7 @@ class TrainingTrial(tune.Trainable):
         t = experiment.train
         self._rows: deque[Row] = deque()
         self._step = 0
-        self._ended: dict[str, Any] | None = None
+        self._ended = None
         self._relay: Any = ray.remote(num_cpus=0)(Relay).remote(t.hang_seconds, t.max_failures)
         try:
             folder = RunFolder(experiment.run.storage, experiment.run.name)
