@@ -6,6 +6,7 @@ line says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -14,6 +15,7 @@ from gmvae_drit.gmvae.settings import DeformationSettings as DeformationSettings
 from gmvae_drit.gmvae.settings import GmvaeSettings as GmvaeSettings
 from gmvae_drit.loss_weights import LossWeights as LossWeights
 from gmvae_drit.loss_weights import MixtureLossWeights as MixtureLossWeights
+from gmvae_drit.settings import Best as Best
 from gmvae_drit.settings import GumbelSettings as GumbelSettings
 from gmvae_drit.settings import Rate as Rate
 from gmvae_drit.settings import Settings as Settings
@@ -186,6 +188,12 @@ class TranslationSettings(Settings):
     space of the attribute z."""
 
     least_domains: ClassVar[int] = 2
+    held_out: ClassVar[Mapping[str, Best]] = {
+        "reconstruction": "lowest",
+        "cycle": "lowest",
+        "information": "highest",
+    }
+    """What `TranslationModel.eval_step` measures."""
 
     kind: str
     """Model family."""

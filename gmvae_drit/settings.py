@@ -1,11 +1,13 @@
 """What the settings of all model families share. Free of torch."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Weight = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Best = Literal["lowest", "highest"]
+"""Which values of a metric are best."""
 
 
 class Settings(BaseModel):

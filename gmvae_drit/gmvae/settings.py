@@ -1,10 +1,11 @@
 """Settings of the GMVAE by itself. Free of torch. The defaults are the recipe of `benchmarks/gmvae_mnist.py`."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from gmvae_drit.settings import GumbelSettings, Rate, Settings, Weight
+from gmvae_drit.settings import Best, GumbelSettings, Rate, Settings, Weight
 
 
 class DenseSettings(Settings):
@@ -84,6 +85,8 @@ class GmvaeSettings(Settings):
     """GMVAE: clusters images and generates them, cluster by cluster. One domain is enough; more are pooled."""
 
     least_domains: ClassVar[int] = 1
+    held_out: ClassVar[Mapping[str, Best]] = {"rec": "lowest", "information": "highest"}
+    """What `Gmvae.eval_step` measures."""
 
     kind: Literal["gmvae"] = "gmvae"
     """Model family."""

@@ -40,6 +40,7 @@ from gmvae_drit.metrics.translations import (
     components_in_turn,
     cycle_error,
     reconstruction_error,
+    translate_by_component,
     translate_by_prior,
     translate_by_reference,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "normalized_mutual_information",
     "perceptual_distance",
     "reconstruction_error",
+    "translate_by_component",
     "translate_by_prior",
     "translate_by_reference",
     "usage",

@@ -32,10 +32,11 @@ class EfficientNetLite0:
 
     size = 1280
 
-    def __init__(self, side: int = 224) -> None:
+    def __init__(self, side: int = 224, device: torch.device | None = None) -> None:
+        """On `device`, or the CPU."""
         self.name = f"efficientnet-lite0@{side}"
         self._side = side
-        state = _packaged_weights()
+        state = {name: tensor.to(device or "cpu") for name, tensor in _packaged_weights().items()}
         self._stem = _folded(state, "_conv_stem", "_bn0", stride=2)
         self._blocks = [_Block(state, i) for i in range(BLOCKS)]
         self._head = _folded(state, "_conv_head", "_bn1")
@@ -85,7 +86,8 @@ def _folded(state: Mapping[str, Tensor], conv: str, norm: str, stride: int = 1) 
     gain = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + NORM_EPS).sqrt()
     c_out, c_in, kernel, _ = weight.shape
     groups = c_out if c_in == 1 else 1
-    out = nn.Conv2d(c_in * groups, c_out, kernel, stride, groups=groups).requires_grad_(False)
+    out = nn.Conv2d(c_in * groups, c_out, kernel, stride, groups=groups, device=weight.device)
+    out.requires_grad_(False)
     out.weight.copy_(weight * gain[:, None, None, None])
     assert out.bias is not None
     out.bias.copy_(state[f"{norm}.bias"] - gain * state[f"{norm}.running_mean"])

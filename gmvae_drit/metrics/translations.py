@@ -29,8 +29,16 @@ def translate_by_prior(
     translator: Translator, image: Tensor, domain: int, temperature: float, first: int = 0
 ) -> Tensor:
     """Each image once, its attribute drawn from the prior of `domain` by `components_in_turn`: (n, 3, H, W)."""
-    target = torch.full((len(image),), domain, device=image.device)
-    y = components_in_turn(translator, len(image), first).to(image.device)
+    y = components_in_turn(translator, len(image), first)
+    return translate_by_component(translator, image, y, domain, temperature)
+
+
+@torch.inference_mode()
+def translate_by_component(
+    translator: Translator, image: Tensor, component: Tensor, domain: int, temperature: float
+) -> Tensor:
+    """Each image once, its attribute drawn from its `component` (n,) of the prior of `domain`: (n, 3, H, W)."""
+    target, y = torch.full((len(image),), domain, device=image.device), component.to(image.device)
     return translator.translate(image, translator.prior.sample(target, y, temperature), target)
 
 
