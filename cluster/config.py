@@ -13,8 +13,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from cluster.errors import ConfigError
 from cluster.faults import describe_faults
+from cluster.judge_settings import JudgeSettings
 from data_shards.config import DataSettings, StoreUri
-from gmvae_drit.config import GmvaeDritSettings, ModelSettings, Settings
+from gmvae_drit.config import Best, GmvaeDritSettings, ModelSettings, Settings, TranslationSettings
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -56,6 +57,9 @@ class TrainSettings(Settings):
     """Steps between two evaluations on test images, whose means are logged as `held_out/NAME`; 0 for none."""
     evaluate_images: PositiveInt = 64
     """Test images of each domain in such an evaluation, at most; the workers share them."""
+    judge: JudgeSettings | None = None
+    """What these evaluations say of translations drawn from the prior, beside the model's own scalars; null: nothing.
+    Costs time: see `features`."""
     checkpoint_every: PositiveInt = 500
     """Steps between two checkpoints: at most so many, and those of one upload, are lost when a worker dies."""
     keep_checkpoints: PositiveInt = 3
@@ -63,7 +67,7 @@ class TrainSettings(Settings):
     best_metric: str | None = None
     """A held-out metric, such as `cycle`, by which the best checkpoint is kept as well, and exported at the end
     instead of the last. Only steps that are evaluated count."""
-    best_is: Literal["lowest", "highest"] = "lowest"
+    best_is: Best = "lowest"
     """Which value of `best_metric` is best."""
     max_skipped_in_a_row: PositiveInt = 10
     """Steps in a row with an infinite or NaN loss or gradient after which the run stops; each is skipped."""
@@ -90,6 +94,12 @@ class TrainSettings(Settings):
                 f"train.best_metric compares checkpoints, but checkpoint_every = {self.checkpoint_every} is not a "
                 f"multiple of evaluate_every = {self.evaluate_every}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _judge_is_asked(self) -> "TrainSettings":
+        if self.judge is not None and not self.evaluate_every:
+            raise ValueError("train.judge speaks in evaluations, and evaluate_every = 0 means none")
         return self
 
 
@@ -147,9 +157,44 @@ class Experiment(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _held_out_metrics_exist(self) -> "Experiment":
+        best, judge, translates = (
+            self.train.best_metric,
+            self.train.judge,
+            isinstance(self.model, TranslationSettings),
+        )
+        if judge is not None and not translates:
+            raise ValueError(
+                f"train.judge judges translations, and a model of kind {self.model.kind} makes none"
+            )
+        measured = held_out_metrics(self, labelled=True)
+        if best not in (None, *measured):
+            more = (
+                f" ({', '.join(JudgeSettings.metrics)} need train.judge)"
+                if translates and judge is None
+                else ""
+            )
+            raise ValueError(f"train.best_metric = {best}: must be one of {', '.join(measured)}{more}")
+        if best is not None and measured[best] != self.train.best_is:
+            raise ValueError(f"train.best_is = {self.train.best_is}: of {best} the {measured[best]} is best")
+        return self
+
     def to_yaml(self) -> str:
         """The resolved configuration, every default spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def held_out_metrics(experiment: Experiment, labelled: bool) -> dict[str, Best]:
+    """Names of all that evaluations of this experiment measure, without `held_out/`, and which values are best.
+
+    ``labelled``: whether the images of two domains or more carry a `label`.
+    """
+    train = experiment.train
+    if not train.evaluate_every:
+        return {}
+    judged = train.judge.measured(labelled) if train.judge else {}
+    return {**experiment.model.held_out, **judged}
 
 
 def load(path: str | Path, overrides: Mapping[str, object] | None = None) -> Experiment:

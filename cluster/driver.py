@@ -23,6 +23,7 @@ from cluster.config import Experiment, ScalingSettings
 from cluster.engine import identity_of
 from cluster.errors import ClusterError, RunError
 from cluster.events import EventLog
+from cluster.judge import check_judge
 from cluster.notes import Event, Note, NoteHandler
 from cluster.progress import ProgressLine
 from cluster.ray_session import ray_session
@@ -44,6 +45,7 @@ def run(experiment: Experiment) -> int:
     check_devices(located.scaling)
     loader = Loader(located.data, seed=located.run.seed, world_size=located.scaling.workers)
     check_domains(located.model, loader.domains)
+    check_judge(located, loader.domains)
     folder.create()
     with folder.lock(), ProgressLine(located.run.name, located.train.steps) as line:
         notes = NoteHandler(line.note)

@@ -22,6 +22,7 @@ from cluster.checkpoints import Checkpoints
 from cluster.config import Experiment
 from cluster.errors import RunError
 from cluster.held_out import HeldOut
+from cluster.judge import Judge
 from cluster.metrics import Averages, Pace, SampleSum, gather, memory_mib
 from cluster.notes import Row
 from cluster.parts import Shares
@@ -76,10 +77,11 @@ class Engine:
         watcher: Watcher,
         held_out: HeldOut,
         session: str | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """A ``session`` must still own the run whenever a checkpoint is stored (`RunFolder.claim`)."""
         self.experiment, self.loader, self.place, self.watcher = experiment, loader, place, watcher
-        self.settings, self.held_out, self.session = experiment.train, held_out, session
+        self.settings, self.held_out, self.judge, self.session = experiment.train, held_out, judge, session
         set_up_libraries(place.device, self.settings.deterministic)
         self.folder = RunFolder(experiment.run.storage, experiment.run.name)
         self.identity = identity_of(experiment, loader)
@@ -220,13 +222,15 @@ class Engine:
         self.watcher.row(row)
 
     def _measure_held_out(self) -> dict[str, float]:
-        """Means over the held-out images, of which each rank looks at its share."""
+        """Means over the held-out images, of which each rank looks at its share, and what the judge says."""
         self.watcher.at(self.step, "evaluating")
         averages = Averages()
         with self._looking():
             for batch in self.held_out.measured:
                 averages.add(self.model.eval_step(self._to_device(batch)), weight=len(batch["domain"]))
-        metrics = averages.take_uneven(self.place.world_size)
+            metrics = averages.take_uneven(self.place.world_size)
+            if self.judge is not None:
+                metrics |= self.judge.measure(self.model.exported())
         if self.settings.best_metric not in (None, *metrics):
             raise RunError(
                 f"train.best_metric = {self.settings.best_metric}: must be one of {', '.join(metrics)}"

@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from cluster.run_folder import RunFolder, write_atomically
 from data_shards.errors import DataError
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Averages:
@@ -58,10 +60,7 @@ class Averages:
         """As `take`, where some ranks may have nothing to add. Waits for the device."""
         mine = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
-        everyone = [mine]
-        if world_size > 1:
-            everyone = [{}] * world_size
-            dist.all_gather_object(everyone, mine)
+        everyone = gather_objects(mine, world_size)
         names = dict.fromkeys(name for each in everyone for name in each)
         pairs = {name: [each[name] for each in everyone if name in each] for name in names}
         return {name: sum(t for t, _ in both) / sum(n for _, n in both) for name, both in pairs.items()}
@@ -124,6 +123,14 @@ def gather(figures: list[float], device: torch.device, world_size: int) -> list[
     all_of_them = [torch.empty_like(mine) for _ in range(world_size)]
     dist.all_gather(all_of_them, mine)
     return [each.tolist() for each in all_of_them]
+
+
+def gather_objects(mine: T, world_size: int) -> list[T]:
+    """What each rank has, in the order of ranks."""
+    everyone = [mine] * world_size
+    if world_size > 1:
+        dist.all_gather_object(everyone, mine)
+    return everyone
 
 
 class MetricsLog:

@@ -14,6 +14,7 @@ from cluster.engine import Engine, Place
 from cluster.environment import describe
 from cluster.errors import ClusterError, RunError
 from cluster.held_out import read_held_out
+from cluster.judge import prepare_judge
 from cluster.leaving import AskedToLeaveError, asked_to_leave, training
 from cluster.notes import NoteHandler
 from cluster.run_folder import RunFolder
@@ -69,10 +70,12 @@ def _train(experiment: Experiment, place: Place, relay: Any, session: str) -> bo
         torch.manual_seed(run.seed)
         model = build_model(experiment.model, loader.domains)
         held_out = read_held_out(experiment.data, t, loader.domains, place.rank, place.world_size)
+        watcher.at(0, "preparing the judge of translations")
+        judge = prepare_judge(experiment, loader.domains, place.rank, place.world_size, place.device)
         if place.rank == 0:
             folder.create()
             folder.write(folder.environment, json.dumps(describe(), indent=1).encode())
-        engine = Engine(experiment, model, loader, place, watcher, held_out, session)
+        engine = Engine(experiment, model, loader, place, watcher, held_out, session, judge)
         finished = engine.run()
         if finished and place.rank == 0:
             watcher.at(engine.step, "exporting")

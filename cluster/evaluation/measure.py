@@ -124,7 +124,7 @@ def measure_domain(
                 figures |= _agreement(f"{method} of z and {key}", metrics.contingency(cluster, label, L, L))
         hits = metrics.Mean()
         for places, image in domain.test.batches():
-            hits.update(_hits(judge, image, label[places]))
+            hits.update(recognised(judge, image, label[places]))
         figures[f"{key} recognised, real images"] = _average(hits)
     figures |= _distances_to_real(domain, domain.test_rows, "of real images", real=domain.train_rows)
     return figures, z_nZ, y_n
@@ -157,10 +157,10 @@ def measure_direction(
         recovered.update(seen == y)
         if "label" in target.judges and "label" in source.test.labels:
             judge, label = target.judges["label"], source.test.labels["label"][places]
-            kept.update(_hits(judge, picture, label))
+            kept.update(recognised(judge, picture, label))
             reference = target.test.cycled(places)
             by_reference = metrics.translate_by_reference(translator, image, reference, target.index)
-            kept_by_reference.update(_hits(judge, by_reference, label))
+            kept_by_reference.update(recognised(judge, by_reference, label))
         if modes:
             mode = target.judges["mode"](picture).argmax(1)
             shown_KL += metrics.contingency(y, mode, K, modes)
@@ -229,7 +229,8 @@ def _agreement(what: str, table_KL: Tensor) -> Figures:
     }
 
 
-def _hits(judge: Classifier, image: Tensor, label: Tensor) -> Tensor:
+def recognised(judge: Classifier, image: Tensor, label: Tensor) -> Tensor:
+    """Whether `judge` gives each of `image` (n, 3, H, W) its `label`, (n,) bool."""
     hits: Tensor = judge(image).argmax(1) == label
     return hits
 

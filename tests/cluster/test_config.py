@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cluster.config import Experiment, load, parse_overrides
+from cluster.config import Experiment, held_out_metrics, load, parse_overrides
 from cluster.errors import ConfigError
 
 VALID = """
@@ -86,6 +86,39 @@ def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
             "evaluate_every = 500",
         ),
         (
+            "train.best_metric=fid",
+            "train.best_metric = fid: must be one of reconstruction, cycle, information (kid, diversity, label_kept "
+            "need train.judge)",
+        ),
+        (
+            "train.best_metric=fid train.judge.features=pixels",
+            "train.best_metric = fid: must be one of reconstruction, cycle, information, kid, diversity, label_kept",
+        ),
+        (
+            "train.best_metric=kid model.kind=gmvae",
+            "train.best_metric = kid: must be one of rec, information",
+        ),
+        (
+            "train.judge.features=pixels model.kind=gmvae",
+            "train.judge judges translations, and a model of kind gmvae makes none",
+        ),
+        (
+            "train.judge.features=pixels train.evaluate_every=0",
+            "train: train.judge speaks in evaluations, and evaluate_every = 0 means none",
+        ),
+        (
+            "train.judge.images=9",
+            "train.judge.features: missing; must be one of efficientnet-lite0, classifier, pixels",
+        ),
+        (
+            "train.judge.images=2 train.judge.features=pixels",
+            "train.judge.images = 2: must be a whole number >= 3",
+        ),
+        (
+            "train.best_metric=information",
+            "train.best_is = lowest: of information the highest is best",
+        ),
+        (
             "scaling.min_workers=3 scaling.workers=2",
             "scaling: min_workers = 3 is more than workers = 2",
         ),
@@ -97,6 +130,19 @@ def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
 )
 def test_a_fault_names_path_value_and_what_is_allowed(valid, word, line):
     assert faults(valid, *word.split()) == [line]
+
+
+def test_what_an_experiment_will_measure_is_known_beforehand(valid):
+    own = {"reconstruction": "lowest", "cycle": "lowest", "information": "highest"}
+    assert held_out_metrics(load(valid), labelled=True) == own
+    judged = load(
+        valid,
+        {"train.judge.features": "pixels", "train.best_metric": "label_kept", "train.best_is": "highest"},
+    )
+    both = own | {"kid": "lowest", "diversity": "highest"}
+    assert held_out_metrics(judged, labelled=False) == both
+    assert held_out_metrics(judged, labelled=True) == both | {"label_kept": "highest"}
+    assert held_out_metrics(load(valid, {"train.evaluate_every": 0}), labelled=True) == {}
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones(valid):

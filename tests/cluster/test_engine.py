@@ -175,7 +175,7 @@ def test_learning_rates_follow_the_schedule_of_the_model(tmp_path):
             {"compile": ["translator"]},
             "train.compile = translator: the networks are generator, discriminator",
         ),
-        ({"best_metric": "kid"}, "train.best_metric = kid: must be one of reconstruction"),
+        ({"best_metric": "cycle"}, "train.best_metric = cycle: must be one of reconstruction"),
     ],
 )
 def test_names_that_nothing_has_are_refused_soon(tmp_path, train, told):
