@@ -159,14 +159,11 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _held_out_metrics_exist(self) -> "Experiment":
-        best, judge, translates = (
-            self.train.best_metric,
-            self.train.judge,
-            isinstance(self.model, TranslationSettings),
-        )
+        best, judge = self.train.best_metric, self.train.judge
+        translates = isinstance(self.model, TranslationSettings)
         if judge is not None and not translates:
             raise ValueError(
-                f"train.judge judges translations, and a model of kind {self.model.kind} makes none"
+                f"train.judge needs translations, and a model of kind {self.model.kind} makes none"
             )
         measured = held_out_metrics(self, labelled=True)
         if best not in (None, *measured):

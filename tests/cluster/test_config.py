@@ -100,7 +100,7 @@ def test_resolved_configuration_loads_to_the_same(valid, tmp_path):
         ),
         (
             "train.judge.features=pixels model.kind=gmvae",
-            "train.judge judges translations, and a model of kind gmvae makes none",
+            "train.judge needs translations, and a model of kind gmvae makes none",
         ),
         (
             "train.judge.features=pixels train.evaluate_every=0",
