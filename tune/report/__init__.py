@@ -1,1 +1,1 @@
-"""What a finished or running sweep says: a page, a table of trials, the best experiment."""
+"""What a sweep found: a page, a table and the best experiment, from its study and the folders of its trials."""

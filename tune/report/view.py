@@ -1,0 +1,58 @@
+"""The study as charts take it: one objective, short names, trials that ended, in memory."""
+
+import math
+from collections.abc import Mapping
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tune.report.names import short_labels
+
+
+def one_objective(study: optuna.Study, index: int, names: Mapping[str, str]) -> optuna.Study:
+    """Objective ``index`` alone, parameters under their short ``names``. Trials keep their numbers."""
+    shown = optuna.create_study(direction=study.directions[index])
+    for trial in study.get_trials(deepcopy=False):
+        shown.add_trial(_renamed(trial, index, names))
+    return shown
+
+
+def with_pruned(shown: optuna.Study) -> optuna.Study:
+    """To be minimised: complete trials as they were, ended ones worse than all of those.
+
+    An ended trial's last value belongs to another step, but that it was ended says that it is not among the best.
+    """
+    sign = 1.0 if shown.direction == StudyDirection.MINIMIZE else -1.0
+    complete = [sign * trial.value for trial in shown.trials if trial.state == TrialState.COMPLETE]
+    ranked = optuna.create_study(direction="minimize")
+    for trial in shown.trials:
+        if trial.state == TrialState.COMPLETE:
+            value = sign * trial.value
+        elif trial.state == TrialState.PRUNED:
+            value = max(complete, default=0.0) + 1.0
+        else:
+            continue
+        ranked.add_trial(create_trial(value=value, params=trial.params, distributions=trial.distributions))
+    return ranked
+
+
+def _renamed(trial: FrozenTrial, index: int, names: Mapping[str, str]) -> FrozenTrial:
+    value = trial.values[index] if trial.values else None
+    state = trial.state
+    if state == TrialState.COMPLETE and not all(map(math.isfinite, trial.values)):
+        state = TrialState.FAIL
+    if state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return create_trial(state=TrialState.FAIL)  # keeps the numbers of those after it
+    params, distributions = {}, {}
+    for path, distribution in trial.distributions.items():
+        params[names[path]], distributions[names[path]] = _shortened(trial.params[path], distribution)
+    return create_trial(state=state, value=value, params=params, distributions=distributions)
+
+
+def _shortened(value: object, distribution: BaseDistribution) -> tuple[object, BaseDistribution]:
+    if not isinstance(distribution, CategoricalDistribution):
+        return value, distribution
+    labels = short_labels([str(choice) for choice in distribution.choices])
+    return labels[str(value)], CategoricalDistribution(list(labels.values()))
