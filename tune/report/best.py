@@ -97,8 +97,7 @@ def spread(mean: float, sd: float | None) -> str:
 
 def signed(difference: float) -> str:
     """A difference with its sign."""
-    sign = "+" if difference > 0 else "−" if difference < 0 else "±"
-    return sign + number(abs(difference), 3)
+    return ("+" if difference > 0 else "") + number(difference, 3)
 
 
 def against(objective: Objective, value: float, default: float) -> str:
@@ -115,9 +114,9 @@ def _why(sweep: Sweep, best: Best) -> str:
     if len(sweep.objectives) == 1:
         objective = sweep.objectives[0]
         return f"Chosen by {by} of {objective.metric} ({objective.goal})."
-    metrics = ", ".join(f"{objective.metric} ({objective.goal})" for objective in sweep.objectives)
-    by = "mean over fresh seeds" if best.confirmed else "search"
-    return f"Of the Pareto front of {metrics}, the one with the best sum of ranks by the {by}; it is a compromise."
+    metrics = " and ".join(f"{objective.metric} ({objective.goal})" for objective in sweep.objectives)
+    means = " of the means over fresh seeds" if best.confirmed else ""
+    return f"Of the Pareto front of {metrics}, the one with the best sum of ranks{means}: a compromise."
 
 
 def _figures(sweep: Sweep, values: Sequence[float], default: Result | None, result: Result) -> str:

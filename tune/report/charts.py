@@ -15,7 +15,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from tune.report.figure import FAINT_TO_STRONG, Chart, Figure, axis_type, plain
+from tune.report.figure import PALE_TO_STRONG, WEAK_TO_STRONG, Chart, Figure, log_axis, plain, value_axis
 from tune.report.view import with_pruned
 
 LEAST_FOR_IMPORTANCE = 10
@@ -24,8 +24,8 @@ LEAST_FOR_CONTOUR = 4
 LEAST_FOR_LINES = 2
 MOST_IN_CONTOURS = 4
 """Parameters whose pairs are drawn: the most important ones."""
-TOP_TRIALS = 5
-"""Trials that PED-ANOVA wants among the good ones, at least."""
+TOP_TRIALS, LEAST_GOOD = 5, 2
+"""Trials that PED-ANOVA shall have among the good ones, and must have."""
 MARKER = {"size": 8, "opacity": 0.8, "line": {"width": 1, "color": "var(--card)"}}
 Importances = dict[str, float]
 """Share of each parameter, the most important first; they sum to 1."""
@@ -36,7 +36,7 @@ def fanova(shown: optuna.Study) -> Importances | None:
 
     Parameters that some trials do not have are left out. None where there are too few trials to tell.
     """
-    values = [trial.value for trial in complete_trials(shown)]
+    values = values_of(shown)
     if len(values) < LEAST_FOR_IMPORTANCE or len(set(values)) < 2:
         return None
     return get_param_importances(shown, evaluator=FanovaImportanceEvaluator(seed=0)) or None
@@ -50,15 +50,19 @@ def ped_anova(shown: optuna.Study) -> Importances | None:
     """
     ranked = with_pruned(shown)
     values = [trial.value for trial in ranked.trials]
-    if len(values) < LEAST_FOR_IMPORTANCE or len(set(values)) < 2:
+    good = good_trials(shown)
+    if len(values) < LEAST_FOR_IMPORTANCE or len(set(values)) < 2 or good < LEAST_GOOD:
         return None
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=good_share(len(values)))
+    quantile = (good - 0.5) / len(values)  # so that Optuna, which rounds up, takes exactly those
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     return get_param_importances(ranked, evaluator=evaluator) or None
 
 
-def good_share(trials: int) -> float:
-    """The share of trials that count as good: a tenth, or five of few."""
-    return max(0.1, min(0.5, TOP_TRIALS / trials))
+def good_trials(shown: optuna.Study) -> int:
+    """How many trials count as good: a tenth, or five of few, and none that was ended early."""
+    complete = len(complete_trials(shown))
+    trials = complete + len(pruned_trials(shown))
+    return min(max(trials // 10, TOP_TRIALS), trials // 2, complete)
 
 
 def importance_chart(title: str, note: str, importances: Importances) -> Chart:
@@ -94,8 +98,8 @@ def history_chart(shown: optuna.Study, metric: str, default: float | None) -> Ch
     if default is not None:
         figure["data"].append(_level("the base", [0, max(1, len(shown.trials) - 1)], default))
     figure["layout"] = {
-        "xaxis": {"title": {"text": "trial"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": metric}, "type": axis_type(trials["y"])},
+        "xaxis": {"title": {"text": "trial"}, "range": [-0.5, max(1, len(shown.trials) - 1) + 0.5]},
+        "yaxis": {"title": {"text": metric}} | value_axis(values_of(shown)),
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
     return Chart(metric, figure, "wide")
@@ -123,7 +127,8 @@ def lines_chart(shown: optuna.Study, metric: str, names: Sequence[str]) -> Chart
     figure = plain(visualization.plot_parallel_coordinate(shown, params=present, target_name=metric))
     lines = figure["data"][: len(trials)]
     better = 1 if shown.direction == StudyDirection.MAXIMIZE else -1
-    order = sorted(range(len(trials)), key=lambda index: better * trials[index].value)
+    values = values_of(shown)
+    order = sorted(range(len(trials)), key=lambda index: better * values[index])
     for place, index in enumerate(order, start=1):
         line, share = lines[index], place / len(trials)
         line["line"] = {"color": "var(--c0)", "width": 1.5}
@@ -137,13 +142,25 @@ def lines_chart(shown: optuna.Study, metric: str, names: Sequence[str]) -> Chart
     for shape in layout["shapes"]:
         shape["line"]["color"] = "var(--line)"
     for note in layout.get("annotations", ()):
-        note["font"] = {"size": 11, "color": "var(--muted)"}
+        note |= {"font": {"size": 11, "color": "var(--muted)"}, "bgcolor": "var(--card)", "borderpad": 0}
+        if note["text"] == "None":
+            note["text"] = "-"
     return Chart(metric, figure, "wide")
+
+
+def pruned_trials(shown: optuna.Study) -> list[FrozenTrial]:
+    """Those that were ended early."""
+    return shown.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
 
 
 def complete_trials(shown: optuna.Study) -> list[FrozenTrial]:
     """Those that have a value to compare."""
     return shown.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def values_of(shown: optuna.Study) -> list[float]:
+    """The objective of each complete trial."""
+    return [trial.value for trial in complete_trials(shown) if trial.value is not None]
 
 
 def _slice(shown: optuna.Study, metric: str, name: str) -> Chart:
@@ -152,20 +169,23 @@ def _slice(shown: optuna.Study, metric: str, name: str) -> Chart:
     numbers = dots["marker"]["color"]
     dots["customdata"] = numbers
     dots["hovertemplate"] = f"trial %{{customdata}}<br>%{{x}}<br>{metric} %{{y:.4g}}<extra></extra>"
-    dots["marker"] = MARKER | {"color": numbers, "colorscale": FAINT_TO_STRONG, "showscale": False}
+    dots["marker"] = MARKER | {"color": numbers, "colorscale": PALE_TO_STRONG, "showscale": False}
     if xaxis.get("type") == "category":  # Optuna writes the choices in Python's quotes
         dots["x"] = [ast.literal_eval(word) for word in dots["x"]]
         xaxis["categoryarray"] = [ast.literal_eval(word) for word in xaxis["categoryarray"]]
+        xaxis["range"] = [-0.5, len(xaxis["categoryarray"]) - 0.5]
+    elif xaxis.get("type") == "log":
+        xaxis |= log_axis(dots["x"])
     xaxis.pop("title", None)
-    figure["layout"]["yaxis"] = {"type": axis_type(dots["y"])}
-    return Chart(name, figure)
+    figure["layout"]["yaxis"] = value_axis(dots["y"])
+    return Chart(f"{metric} over {name}", figure)
 
 
 def _contour(shown: optuna.Study, metric: str, x: str, y: str) -> Chart:
     figure = plain(visualization.plot_contour(shown, params=[x, y], target_name=metric))
     surface, dots = figure["data"][:2]
     first, second = sorted((x, y))  # as Optuna draws them
-    surface |= {"colorscale": FAINT_TO_STRONG, "showscale": False, "line": {"width": 0}}
+    surface |= {"colorscale": WEAK_TO_STRONG, "showscale": False, "opacity": 0.75, "line": {"width": 0}}
     surface["hoverinfo"] = "skip"
     dots["marker"] = {"size": 6, "color": "var(--text)", "line": {"width": 1, "color": "var(--card)"}}
     shared = [trial for trial in complete_trials(shown) if {x, y} <= trial.params.keys()]
@@ -176,7 +196,10 @@ def _contour(shown: optuna.Study, metric: str, x: str, y: str) -> Chart:
         f"{metric} %{{customdata[1]:.4g}}<extra></extra>"
     )
     figure["data"] = [surface, dots]
-    return Chart(f"{first} and {second}", figure)
+    for side, values in (("xaxis", dots["x"]), ("yaxis", dots["y"])):
+        if figure["layout"][side].get("type") == "log":
+            figure["layout"][side] |= log_axis(values)
+    return Chart(f"{metric} over {first} and {second}", figure)
 
 
 def _points(trials: Sequence[FrozenTrial], x: str, y: str) -> Figure:
@@ -196,6 +219,11 @@ def _level(name: str, across: Sequence[float], value: float) -> dict[str, Any]:
     """A dashed line at ``value``."""
     line = {"color": "var(--muted)", "width": 1.5, "dash": "dash"}
     return {
-        **{"type": "scatter", "mode": "lines", "name": name, "line": line},
-        **{"x": list(across), "y": [value] * len(across), "hoverinfo": "skip"},
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "line": line,
+        "x": list(across),
+        "y": [value] * len(across),
+        "hoverinfo": "skip",
     }

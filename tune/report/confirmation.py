@@ -66,7 +66,9 @@ class Comparison:
     verdict: str
 
 
-def read_confirmation(sweep: Sweep, confirm: optuna.Study | None, results: Sequence[Result]) -> list[Confirmed]:
+def read_confirmation(
+    sweep: Sweep, confirm: optuna.Study | None, results: Sequence[Result]
+) -> list[Confirmed]:
     """The trials that were run again, the default first, then by number."""
     trials = confirm.get_trials(deepcopy=False) if confirm else []
     known = {result.number: result for result in results}

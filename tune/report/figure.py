@@ -4,17 +4,20 @@ The page's script puts in what a variable is for a light or a dark reader.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
-from cluster.report.scale import LOG_RATIO
+from cluster.report.scale import LOG_RATIO, Scale, tick
 
 Figure = dict[str, Any]
 """`data` and `layout` of plotly.js."""
-FAINT_TO_STRONG = [[0, "var(--weak)"], [1, "var(--c0)"]]
+WEAK_TO_STRONG = [[0, "var(--weak)"], [1, "var(--c0)"]]
+PALE_TO_STRONG = [[0, "var(--pale)"], [1, "var(--c0)"]]
+"""For dots, all of which must be seen."""
 DIGITS = 6
 """Significant digits of a number in the page."""
 
@@ -49,6 +52,17 @@ def plain_values(value: Any) -> Any:
     return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
 
 
-def axis_type(values: list[float]) -> str:
-    """`log` for positive values over orders of magnitude."""
-    return "log" if values and min(values) > 0 and max(values) / min(values) > LOG_RATIO else "linear"
+def value_axis(values: Sequence[float]) -> Figure:
+    """An axis for these values, logarithmic where they are positive and span orders of magnitude."""
+    if values and min(values) > 0 and max(values) / min(values) > LOG_RATIO:
+        return log_axis(values)
+    return {"type": "linear"}
+
+
+def log_axis(values: Sequence[float]) -> Figure:
+    """A logarithmic axis with few round numbers on it."""
+    low, high = min(values), max(values)
+    if low == high:
+        return {"type": "log"}
+    ticks = Scale(low / 1.1, high * 1.1, 0, 1, log=True).ticks(5)
+    return {"type": "log", "tickvals": ticks, "ticktext": [tick(value) for value in ticks]}

@@ -6,7 +6,7 @@ from typing import Any
 
 from tune.config import Sweep
 from tune.report.charts import MARKER
-from tune.report.figure import Chart, axis_type, plain_values
+from tune.report.figure import Chart, plain_values, value_axis
 from tune.report.results import Result
 from tune.report.standing import front
 
@@ -41,7 +41,7 @@ def learning_chart(sweep: Sweep, index: int, results: Sequence[Result], best: in
         data.append(_crosses(index, ended))
     layout = {
         "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": metric}, "type": axis_type(values)},
+        "yaxis": {"title": {"text": metric}} | value_axis(values),
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     }
@@ -75,7 +75,12 @@ def _lines(kind: str, index: int, group: Sequence[Result], metric: str) -> dict[
         y += [*(result.curves[index][step] for step in steps), None]
         numbers += [*[result.number] * len(steps), None]
     return {
-        **{"type": "scatter", "mode": "lines+markers", "name": kind, "x": x, "y": y, "customdata": numbers},
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": kind,
+        "x": x,
+        "y": y,
+        "customdata": numbers,
         "marker": {"size": 3.5},
         "hovertemplate": f"trial %{{customdata}}<br>step %{{x:,}}<br>{metric} %{{y:.4g}}<extra>{kind}</extra>",
         **LOOKS[kind],
@@ -85,7 +90,10 @@ def _lines(kind: str, index: int, group: Sequence[Result], metric: str) -> dict[
 def _crosses(index: int, ended: Sequence[Result]) -> dict[str, Any]:
     last = [(max(result.curves[index]), result) for result in ended]
     return {
-        **{"type": "scatter", "mode": "markers", "name": "ended early", "showlegend": False},
+        "type": "scatter",
+        "mode": "markers",
+        "name": "ended early",
+        "showlegend": False,
         "x": [step for step, _ in last],
         "y": [result.curves[index][step] for step, result in last],
         "marker": {"symbol": "x-thin", "size": 7, "line": {"width": 1.6, "color": "var(--muted)"}},
@@ -98,7 +106,12 @@ def _front(
 ) -> Chart:
     names = [sweep.objectives[index].metric for index in (x, y)]
     words = [f"{sweep.objectives[index].metric}, {sweep.objectives[index].goal}" for index in (x, y)]
-    groups: dict[str, list[Result]] = {"complete": [], "Pareto front": [], "best sum of ranks": [], "the base": []}
+    groups: dict[str, list[Result]] = {
+        "complete": [],
+        "Pareto front": [],
+        "best sum of ranks": [],
+        "the base": [],
+    }
     for result in results:
         if result.values is None:
             continue
@@ -116,7 +129,10 @@ def _front(
     }
     data = [
         {
-            **{"type": "scatter", "mode": "markers", "name": name, "marker": marks[name]},
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "marker": marks[name],
             "x": [result.values[x] for result in group if result.values],
             "y": [result.values[y] for result in group if result.values],
             "customdata": [result.number for result in group],

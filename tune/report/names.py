@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-LONGEST = 24
+LONGEST = 20
 """Characters of a choice in a chart."""
 
 

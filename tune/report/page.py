@@ -17,7 +17,7 @@ from cluster.errors import RunError
 from cluster.report.page import Picture
 from cluster.report.pictures import data_uri
 from cluster.report.scale import number
-from cluster.report.summary import clock, duration
+from cluster.report.summary import duration
 from cluster.run_folder import RunFolder, write_atomically
 from tune.config import Sweep
 from tune.report.best import DIGITS, Best, best_experiment, best_yaml, choose, tell

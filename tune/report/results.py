@@ -93,10 +93,7 @@ def _result(folder: RunFolder, sweep: Sweep, trial: FrozenTrial) -> Result:
     is_single = len(metrics) == 1
     begun = trial.state != TrialState.WAITING
     run = _run(folder, sweep, trial) if begun and (not is_single or not trial.state.is_finished()) else None
-    if is_single:
-        curves = (_finite(trial.intermediate_values),)
-    else:
-        curves = tuple(_curve(run, metric) for metric in metrics)
+    measured = [trial.intermediate_values] if is_single else [_curve(run, metric) for metric in metrics]
     last = trial.user_attrs.get(METRICS, {})
     figures = trial.values or [last.get(metric) for metric in metrics]
     return Result(
@@ -104,12 +101,12 @@ def _result(folder: RunFolder, sweep: Sweep, trial: FrozenTrial) -> Result:
         STATES[trial.state],
         dict(trial.params),
         tuple(value if value is not None and math.isfinite(value) else None for value in figures),
-        curves,
+        tuple(map(_finite, measured)),
         trial.user_attrs.get(SECONDS),
         trial.user_attrs.get(REASON, ""),
         bool(trial.user_attrs.get(DEFAULT)),
         completed(trial),
-        run.last_sign if run else None,
+        run.last_sign if run and trial.state == TrialState.RUNNING else None,
     )
 
 
@@ -121,10 +118,9 @@ def _run(folder: RunFolder, sweep: Sweep, trial: FrozenTrial) -> Run | None:
     return None
 
 
-def _curve(run: Run | None, metric: str) -> dict[int, float]:
-    rows = run.rows if run else []
-    return _finite({row.step: row.scalars.get(HELD_OUT + metric) for row in rows})
+def _curve(run: Run | None, metric: str) -> dict[int, float | None]:
+    return {row.step: row.scalars.get(HELD_OUT + metric) for row in (run.rows if run else [])}
 
 
-def _finite(curve: Mapping[int, float | None]) -> dict[int, float]:
+def _finite(curve: Mapping[int, Any]) -> dict[int, float]:
     return {step: value for step, value in curve.items() if value is not None and math.isfinite(value)}

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import TrialState
 
 from tune.config import Sweep
 from tune.report import charts
@@ -31,14 +30,12 @@ class Section:
     """What could not be drawn, and why."""
 
 
-def sections(
-    sweep: Sweep, study: optuna.Study, results: Sequence[Result], best: int | None
-) -> list[Section]:
+def sections(sweep: Sweep, study: optuna.Study, results: Sequence[Result], best: int | None) -> list[Section]:
     """All charts; ``best`` is the number of the trial that stands out."""
     front = Section(
         "front",
         "Pareto front",
-        "Complete trials over two objectives. Those of the front are beaten by no other in all objectives.",
+        "Complete trials. One of the front: no other is better in one objective without being worse in another.",
     )
     history = Section("history", "Best so far", "Complete trials in the order in which they began.")
     learning = Section(
@@ -48,16 +45,16 @@ def sections(
         "double-click to go back.",
     )
     importance = Section("importances", "What matters", _importance_hint(sweep))
-    slices = Section("slices", "Each parameter", "Complete trials; the later, the stronger the colour.")
+    slices = Section("slices", "Parameters", "Complete trials; the later, the stronger the colour.")
     contours = Section(
         "contours",
-        "Pairs of parameters",
+        "Pairs",
         "The most important ones, with what lies between the trials interpolated: strong is better. Dots are trials.",
     )
     lines = Section(
         "lines",
         "Parallel coordinates",
-        "A line for each complete trial, the better, the stronger. Orange: the best of this objective.",
+        "A line for each complete trial, the better, the stronger; orange: the best one; -: not searched.",
     )
     everything = [front, history, learning, importance, slices, contours, lines]
     if len(sweep.objectives) > 1:
@@ -74,7 +71,9 @@ def sections(
         else:
             learning.missing.append(f"{metric}: no trial has been measured yet.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna's remarks on small studies; the page says it in its own words
+            warnings.simplefilter(
+                "ignore"
+            )  # Optuna's remarks on small studies; the page says it in its own words
             _of_objective(
                 one_objective(study, index, names),
                 metric,
@@ -95,7 +94,7 @@ def _of_objective(
     """Add the charts of one objective to their sections."""
     history, importance, slices, contours, lines = into
     complete = len(charts.complete_trials(shown))
-    pruned = len(shown.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
+    pruned = len(charts.pruned_trials(shown))
     if not complete:
         for section in into:
             section.missing.append(f"{metric}: no trial has completed.")
@@ -106,17 +105,16 @@ def _of_objective(
         note = "share of the variance that each explains (fANOVA), over complete trials"
         importance.charts.append(charts.importance_chart(metric, note, variance))
     if good:
-        share = charts.good_share(complete + pruned)
-        note = f"what sets the best {share:.0%} of trials apart (PED-ANOVA)" + (
+        note = f"what sets the best {charts.good_trials(shown)} trials apart (PED-ANOVA)" + (
             ", those ended early counted as not good" if pruned else ""
         )
         importance.charts.append(charts.importance_chart(metric, note, good))
     if not (variance and good):
         least = charts.LEAST_FOR_IMPORTANCE
         importance.missing.append(
-            f"{metric}: importances by fANOVA need {least} complete trials with different values and a parameter that "
-            f"all of them have, those by PED-ANOVA {least} that completed or were ended early; there are {complete} "
-            f"and {complete + pruned}."
+            f"{metric}: fANOVA needs {least} complete trials, PED-ANOVA {least} of which {charts.LEAST_GOOD} are "
+            f"complete and the others may be ended early; there are {complete}, and {pruned} ended early. Their values "
+            f"must differ."
         )
     ranked = good or variance or {}
     order = [*ranked, *(name for name in names if name not in ranked)]
@@ -135,5 +133,7 @@ def _of_objective(
 
 def _importance_hint(sweep: Sweep) -> str:
     conditional = [path for path, parameter in sweep.space.items() if parameter.when]
-    without = f" fANOVA leaves out {', '.join(conditional)}, which not all trials have." if conditional else ""
+    without = (
+        f" fANOVA leaves out {', '.join(conditional)}, which not all trials have." if conditional else ""
+    )
     return f"Shares sum to 100 %; with few trials they are rough.{without}"

@@ -46,7 +46,9 @@ class Line:
     is_better: bool
 
 
-def head(sweep: Sweep, results: Sequence[Result], best: Best | None, seconds: float | None, now: float) -> Head:
+def head(
+    sweep: Sweep, results: Sequence[Result], best: Best | None, seconds: float | None, now: float
+) -> Head:
     """``seconds`` is the wall time of the sweep, as far as known."""
     ended = sum(result.state in ("complete", "pruned", "failed") for result in results)
     alive = any(
@@ -146,16 +148,11 @@ def _at_an_end(sweep: Sweep, result: Result) -> list[str]:
             continue
         low, high = parameter.bounds
         if parameter.loguniform is not None:
-            share = _log_share(low, high, value)
-        else:
-            share = (value - low) / (high - low)
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        share = (value - low) / (high - low)
         if not EDGE < share < 1 - EDGE:
             paths.append(path)
     return paths
-
-
-def _log_share(low: float, high: float, value: float) -> float:
-    return math.log(value / low) / math.log(high / low)
 
 
 def _line(sweep: Sweep, index: int, each: Confirmed, confirmed: Sequence[Confirmed]) -> Line:
@@ -167,9 +164,9 @@ def _line(sweep: Sweep, index: int, each: Confirmed, confirmed: Sequence[Confirm
     return Line(
         "the base" if each.result.is_default else f"trial {each.result.number}",
         f"{each.seeds} of {each.begun}" if each.seeds < each.begun else str(each.seeds),
-        spread(sample.mean, sample.sd) if sample.values else "–",
+        spread(sample.mean, sample.sd) if sample.values else "-",
         comparison,
         signed(comparison.difference) if comparison else "",
-        "" if comparison is None else "–" if comparison.p is None else number(comparison.p, 2),
+        "" if comparison is None else "-" if comparison.p is None else number(comparison.p, 2),
         comparison is not None and comparison.verdict == BETTER,
     )

@@ -25,15 +25,15 @@ def with_pruned(shown: optuna.Study) -> optuna.Study:
     An ended trial's last value belongs to another step, but that it was ended says that it is not among the best.
     """
     sign = 1.0 if shown.direction == StudyDirection.MINIMIZE else -1.0
-    complete = [sign * trial.value for trial in shown.trials if trial.state == TrialState.COMPLETE]
+    complete = {
+        trial.number: sign * trial.value
+        for trial in shown.trials
+        if trial.state == TrialState.COMPLETE and trial.value is not None
+    }
+    worse = max(complete.values(), default=0.0) + 1.0
     ranked = optuna.create_study(direction="minimize")
-    for trial in shown.trials:
-        if trial.state == TrialState.COMPLETE:
-            value = sign * trial.value
-        elif trial.state == TrialState.PRUNED:
-            value = max(complete, default=0.0) + 1.0
-        else:
-            continue
+    for trial in shown.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        value = complete.get(trial.number, worse)
         ranked.add_trial(create_trial(value=value, params=trial.params, distributions=trial.distributions))
     return ranked
 

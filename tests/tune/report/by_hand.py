@@ -46,7 +46,7 @@ def sweep_of(tmp_path, *objectives, trials=24, name="by-hand"):
             "space": SPACE,
             "objectives": objectives or (KID,),
             "budget": {"trials": trials, "steps": STEPS},
-            "pruner": {"min_steps": EVERY} if len(objectives) < 2 else None,
+            "pruner": {"min_steps": EVERY, "factor": 2} if len(objectives) < 2 else None,
             "sampler": {"kind": "random"},
         }
     )
@@ -59,11 +59,10 @@ def folder_of(sweep):
     base = {
         "run": {"name": "base", "storage": "elsewhere"},
         "data": {"uri": "data/nowhere"},
-        "model": {"content": {"width": 16, "residual_blocks": 1}, "generator": {"kind": "adain"}},
         "train": {"steps": STEPS},
     }
     (folder.root / "base.yaml").write_text(yaml.safe_dump(base))
-    (folder.root / "base.yaml").write_text(load(folder.root / "base.yaml").to_yaml())
+    (folder.root / "base.yaml").write_text(load(folder.root / "base.yaml", DEFAULTS).to_yaml())
     return folder
 
 
@@ -126,7 +125,9 @@ def leave_run(sweep, folder, number, rows):
 
 def confirmation(sweep, runs):
     """The study of re-runs: ``{number: [figures of a seed, …]}``, None for one that failed."""
-    study = optuna.create_study(directions=["minimize" if o.goal == "min" else "maximize" for o in sweep.objectives])
+    study = optuna.create_study(
+        directions=["minimize" if o.goal == "min" else "maximize" for o in sweep.objectives]
+    )
     for number, seeds in runs.items():
         for seed, values in enumerate(seeds, start=1):
             trial = study.ask()
