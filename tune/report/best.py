@@ -53,9 +53,14 @@ def best_experiment(folder: RunFolder, sweep: Sweep, best: Best) -> Experiment:
 
 def best_yaml(best: Best, experiment: Experiment, told: Sequence[str], path: Path) -> str:
     """The file at ``path``: the experiment under a header that says where it comes from, as ``told``."""
-    lines = [*told, "", f"  python -m cluster train {path}"]
-    if differing := [f"  {key}: {value}" for key, value in best.result.params.items()]:
-        lines[-2:-2] = ["", "What was searched is here:", *differing]
+    searched = [f"  {key}: {value}" for key, value in best.result.params.items()]
+    steps = experiment.train.steps
+    command = [
+        "",
+        f"Train it, for {steps:,} steps unless train.steps=… says more:",
+        f"  python -m cluster train {path}",
+    ]
+    lines = [*told, "", "What was searched is here:", *searched, *command]
     header = "\n".join(f"# {line}".rstrip() for line in lines)
     return f"{header}\n\n{experiment.to_yaml()}"
 

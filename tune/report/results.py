@@ -15,6 +15,7 @@ from cluster.report.read import Run, read_run
 from cluster.run_folder import RunFolder
 from data_shards.errors import DataError
 from tune.config import Sweep
+from tune.experiments import run_name
 from tune.study import DEFAULT, METRICS, REASON, SECONDS
 
 HELD_OUT = "held_out/"
@@ -72,7 +73,7 @@ def completed(trial: FrozenTrial) -> tuple[float, ...] | None:
 
 def trial_place(sweep: Sweep, number: int) -> str:
     """Where the run of a trial lies in the sweep's folder."""
-    return f"trials/{sweep.sweep.name}-{number:04d}"
+    return f"trials/{run_name(sweep, number)}"
 
 
 def last_preview(folder: RunFolder, sweep: Sweep, number: int) -> Path | None:

@@ -37,16 +37,16 @@ DEFAULTS = {
 KID, VARIED = {"metric": "kid", "goal": "min"}, {"metric": "diversity", "goal": "max"}
 
 
-def sweep_of(tmp_path, *objectives, trials=24, name="by-hand"):
+def sweep_of(tmp_path, *objectives, trials=24, pruned=False):
     """A sweep whose folder is under ``tmp_path``."""
     return Sweep.model_validate(
         {
-            "sweep": {"name": name, "storage": str(tmp_path)},
+            "sweep": {"name": "by-hand", "storage": str(tmp_path)},
             "base": str(tmp_path / "base.yaml"),
             "space": SPACE,
             "objectives": objectives or (KID,),
             "budget": {"trials": trials, "steps": STEPS},
-            "pruner": {"min_steps": EVERY, "factor": 2} if len(objectives) < 2 else None,
+            "pruner": {"min_steps": EVERY, "factor": 2} if pruned else None,
             "sampler": {"kind": "random"},
         }
     )

@@ -28,7 +28,7 @@ class Made:
 @pytest.fixture(scope="session")
 def one(tmp_path_factory):
     """One objective, trials ended early, the two best ones confirmed and the base with them."""
-    sweep = sweep_of(tmp_path_factory.mktemp("one"), KID, trials=40)
+    sweep = sweep_of(tmp_path_factory.mktemp("one"), KID, trials=40, pruned=True)
     folder, driven = folder_of(sweep), begin(sweep)
     drive(driven, folder, 38, FAILING)
     made = Made(sweep, folder, driven.optuna)
