@@ -7,6 +7,7 @@ Legend: D domains, K components, n images of a part, F features.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from gmvae_drit.classifier import Classifier, train_classifier
 from gmvae_drit.images import to_unit
 from gmvae_drit.translator import Translator
 
+SEED = 0
+"""Of the classifiers and of the draws: the same in all runs, which are compared by what they say."""
 PART = 16
 """Images of one direction that are translated at once, and by one rank."""
 
@@ -132,14 +135,15 @@ def prepare_judge(
     Every rank must call it. Raises RunError where the data cannot be judged as `train.judge` says, DataError where
     there is no test split, ModelError without the weights of the features.
     """
-    settings, data, seed = experiment.train.judge, experiment.data, experiment.run.seed
+    settings, data = experiment.train.judge, experiment.data
     if settings is None:
         return None
+    digest = Manifest.read(open_store(data.uri)).digest
     tests = [read(data.uri, "test", name, settings.images, data.crop) for name in domains]
     if few := [name for name, test in zip(domains, tests, strict=True) if len(test) < 3]:
         raise RunError(f"train.judge: KID needs 3 test images, and there are fewer in {', '.join(few)}")
     mine = {
-        d: _classifier(data, name, seed)
+        d: _classifier(data, digest, name)
         for d, name in enumerate(domains)
         if "label" in tests[d].labels and d % world_size == rank
     }
@@ -162,7 +166,7 @@ def prepare_judge(
         bank = metrics.FeatureBank(seen)
         bank.update(test.unit().to(device))
         known.append(Domain(test, classifier, seen, bank.compute()))
-    return Judge(known, distance, seed, rank, world_size, device)
+    return Judge(known, distance, SEED, rank, world_size, device)
 
 
 def check_judge(experiment: Experiment, domains: tuple[str, ...]) -> None:
@@ -193,9 +197,11 @@ def labelled_domains(data: DataSettings, domains: tuple[str, ...]) -> list[str]:
     return [name for name, images in firsts.items() if all("label" in each.labels for each in images)]
 
 
-def _classifier(data: DataSettings, domain: str, seed: int) -> Classifier | None:
+@lru_cache
+def _classifier(data: DataSettings, digest: str, domain: str) -> Classifier | None:
+    """Kept for the next run of this process on the same data."""
     train = read(data.uri, "train", domain, None, data.crop)
-    return train_classifier(train.unit(), train.labels["label"], seed) if "label" in train.labels else None
+    return train_classifier(train.unit(), train.labels["label"], SEED) if "label" in train.labels else None
 
 
 def _unlabelled(domains: Sequence[str]) -> str:

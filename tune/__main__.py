@@ -45,5 +45,29 @@ def run(
     raise typer.Exit(code)
 
 
+@app.command()
+def report(
+    folder: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="Folder or s3:// URI of a sweep, also of one that runs.")
+    ],
+    confirm: Annotated[
+        bool,
+        typer.Option("--confirm", help="Run the best trials and the base again first, with fresh seeds."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into; that of the sweep unless given.")
+    ] = None,
+) -> None:
+    """Write what a sweep found: one HTML page, the best experiment, a table of trials. Needs no network."""
+    try:
+        with errors_told():
+            from tune import commands
+
+            code = commands.report(folder, confirm, out)
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
+
+
 if __name__ == "__main__":
     sys.exit(app())

@@ -1,20 +1,30 @@
 """What the commands of this room do."""
 
+from pathlib import Path
+
+import optuna
+import typer
 import yaml
 from rich.console import Console
 
 from cluster.driver import check_devices, with_absolute_paths
+from cluster.errors import RunError
+from cluster.judge import check_judge, labelled_domains
 from cluster.run_folder import RunFolder, make_folder
 from data_shards.loader import Loader
 from gmvae_drit.build import check_domains
 from tune.board import Board
-from tune.config import Sweep, located
+from tune.config import Sweep, load_sweep, located
+from tune.confirm import SUFFIX, open_confirmation
 from tune.driver import search
-from tune.experiments import Recipe, drawn, prepare
+from tune.experiments import Recipe, check_objectives, drawn, identity, prepare
+from tune.report.page import write_report
 from tune.space import labels
 from tune.storage import study_storage
 from tune.study import DEFAULT, SweepStudy, create_study
 
+SWEEP, BASE = "sweep.yaml", "base.yaml"
+"""In the folder of a sweep: its settings, and the experiment that its trials start from."""
 EXAMPLES = 5
 """Trials that a dry run shows."""
 
@@ -26,10 +36,31 @@ def run(sweep: Sweep) -> int:
     _check_data(recipe)
     folder = RunFolder(sweep.sweep.storage, sweep.sweep.name)
     make_folder(folder.root, "sweep.storage")
-    study = open_study(recipe)
-    folder.write(folder.root / "sweep.yaml", sweep.to_yaml().encode())
-    folder.write(folder.root / "base.yaml", recipe.base.to_yaml().encode())
-    return search(study, recipe, Board(sweep, study), sweep.budget.hours)
+    with folder.lock():
+        study = open_study(recipe)
+        # Complete in itself: whoever has the folder, here or on another machine, can go on and report.
+        folder.write(folder.root / SWEEP, sweep.model_copy(update={"base": BASE}).to_yaml().encode())
+        folder.write(folder.root / BASE, recipe.base.to_yaml().encode())
+        code = search(study, recipe, Board(sweep, study), sweep.budget.hours)
+    return code or _report(folder, sweep)
+
+
+def report(uri: str, confirm: bool, out: Path | None) -> int:
+    """Write what the sweep in a folder found, after it is confirmed if that is wanted; the exit code."""
+    folder = RunFolder.at(uri)
+    if not folder.fetch(folder.root / SWEEP) or not folder.fetch(folder.root / BASE):
+        raise RunError(f"{uri}: not the folder of a sweep: no {SWEEP}")
+    storage = uri.partition("?")[0].rstrip("/").rpartition("/")[0] or "."
+    options = uri.partition("?")[1] + uri.partition("?")[2]
+    sweep = located(load_sweep(folder.root / SWEEP, {"sweep.storage": storage + options}))
+    if confirm:
+        recipe = prepare(sweep)
+        _check_data(recipe)
+        with folder.lock():
+            study = open_confirmation(recipe, _study(sweep, sweep.sweep.name))
+            if code := search(study, recipe.confirming(), Board(study.sweep, study), None):
+                return code
+    return _report(folder, sweep, out)
 
 
 def show(sweep: Sweep) -> int:
@@ -50,19 +81,39 @@ def show(sweep: Sweep) -> int:
 def open_study(recipe: Recipe) -> SweepStudy:
     """The study of a sweep, with the base itself as the first trial. Raises RunError."""
     sweep = recipe.sweep
-    base = recipe.base.model_dump(mode="json", exclude={"run": {"name", "storage"}, "scaling": True})
-    optuna_study = create_study(sweep, base, sweep.sweep.name, study_storage(sweep))
-    study = SweepStudy(sweep, optuna_study, sweep.budget.trials)
-    if not any(DEFAULT in trial.user_attrs for trial in optuna_study.get_trials(deepcopy=False)):
-        study.enqueue(labels(sweep.space, recipe.default), **{DEFAULT: True})
-    return study
+    study = create_study(sweep, identity(recipe), sweep.sweep.name, study_storage(sweep))
+    if not any(DEFAULT in trial.user_attrs for trial in study.get_trials(deepcopy=False)):
+        study.enqueue_trial(labels(sweep.space, recipe.default), user_attrs={DEFAULT: True})
+    return SweepStudy(sweep, study, sweep.budget.trials)
+
+
+def _study(sweep: Sweep, name: str) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=name, storage=study_storage(sweep))
+    except KeyError:
+        raise RunError(f"sweep {name}: no study of this name in its storage") from None
+
+
+def _report(folder: RunFolder, sweep: Sweep, out: Path | None = None) -> int:
+    """Write the report, and say where; 1 where no trial completed."""
+    study = _study(sweep, sweep.sweep.name)
+    names = {summary.study_name for summary in optuna.get_all_study_summaries(study_storage(sweep))}
+    name = sweep.sweep.name + SUFFIX
+    written = write_report(folder, sweep, study, _study(sweep, name) if name in names else None, out)
+    for path in written:
+        typer.echo(path)
+    return 0
 
 
 def _check_data(recipe: Recipe) -> None:
-    check_devices(recipe.base.scaling)
-    data = with_absolute_paths(recipe.base).data
-    loader = Loader(data, seed=0, world_size=recipe.base.scaling.workers)
+    """What only the data and this machine can tell. Raises ClusterError, DataError or ModelError."""
+    base = with_absolute_paths(recipe.base)
+    check_devices(base.scaling)
+    loader = Loader(base.data, seed=0, world_size=base.scaling.workers)
     try:
-        check_domains(recipe.base.model, loader.domains)
+        check_domains(base.model, loader.domains)
+        check_judge(base, loader.domains)
+        labelled = len(labelled_domains(base.data, loader.domains)) > 1
     finally:
         loader.close()
+    check_objectives(recipe, labelled)

@@ -18,7 +18,6 @@ from cluster.config import ScalingSettings
 from cluster.driver import POLL_SECONDS, fit_in_thread, stop_on_signals
 from cluster.errors import ClusterError, RunError
 from cluster.ray_session import ray_session
-from cluster.run_folder import RunFolder, make_folder
 from tune.board import Board
 from tune.experiments import Recipe
 from tune.storage import reason
@@ -39,9 +38,7 @@ ATTEMPTS = 3
 def search(study: SweepStudy, recipe: Recipe, board: Board, hours: float | None) -> int:
     """Run the trials that the study has left; the exit code of the process. Raises what a user can act on."""
     sweep, scaling = recipe.sweep, recipe.base.scaling
-    folder = RunFolder(sweep.sweep.storage, sweep.sweep.name)
-    make_folder(folder.root, "sweep.storage")
-    with folder.lock(), board:
+    with board:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         bookkeeping = tempfile.mkdtemp(prefix="gmvae-drit-tune-")

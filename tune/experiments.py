@@ -1,12 +1,14 @@
 """From a sweep to the experiments of its trials, checked before anything starts."""
 
+import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
 
-from cluster.config import Experiment, load
+from cluster.config import Experiment, held_out_metrics, load
 from cluster.driver import with_absolute_paths
 from cluster.errors import ConfigError
 from tune.config import Sweep
@@ -34,6 +36,10 @@ class Recipe:
     infix: str = ""
     """Tells the names of confirming runs from those of the search."""
 
+    def confirming(self) -> "Recipe":
+        """The same for runs that confirm."""
+        return replace(self, infix="confirm-")
+
     def experiment(self, assignment: Assignment) -> Experiment:
         """That of a trial. Raises ConfigError."""
         experiment = load(
@@ -47,6 +53,30 @@ class Recipe:
             },
         )
         return with_absolute_paths(experiment)
+
+
+def identity(recipe: Recipe) -> dict[str, object]:
+    """Of the base all that decides what a trial gets: neither what it is called nor what it runs on."""
+    document = recipe.base.model_dump(mode="json", exclude={"run": {"name", "storage"}, "scaling": True})
+    if "://" not in recipe.base.data.uri:
+        document["data"]["uri"] = str(Path(recipe.base.data.uri).absolute())
+    return document
+
+
+def check_objectives(recipe: Recipe, labelled: bool) -> None:
+    """Raise ConfigError unless trials measure the objectives, on data with labels or without, and towards that end."""
+    measured = held_out_metrics(recipe.base, labelled)
+    for position, objective in enumerate(recipe.sweep.objectives):
+        where, best = f"objectives.{position}", measured.get(objective.metric)
+        if best is None:
+            close = difflib.get_close_matches(objective.metric, measured, n=1)
+            told = f"did you mean {close[0]}?" if close else f"measured are {', '.join(measured)}"
+            raise ConfigError(
+                f"{where}.metric = {objective.metric}: {told} (kid, diversity and label_kept need train.judge, and "
+                f"label_kept labels)"
+            )
+        if (best == "lowest") != (objective.goal == "min"):
+            raise ConfigError(f"{where}.goal = {objective.goal}: the best {objective.metric} is the {best}")
 
 
 def run_name(sweep: Sweep, number: int, infix: str = "") -> str:

@@ -136,10 +136,6 @@ class SweepStudy:
         self.optuna.set_user_attr(SECONDS, total)
         return total
 
-    def enqueue(self, params: Mapping[str, object], **attributes: object) -> None:
-        """Put a trial of given parameters, as Optuna knows them, before all that the sampler would propose."""
-        self.optuna.enqueue_trial(dict(params), user_attrs=attributes)
-
     def _end(
         self, number: int, seconds: float, values: list[float] | None = None, state: TrialState | None = None
     ) -> None:
