@@ -15,7 +15,8 @@ from cluster.notes import Note, NoteHandler
 from cluster.panel import duration
 from cluster.row_parts import HELD_OUT
 from tune.config import Sweep
-from tune.space import Values, label
+from tune.report.names import short_names
+from tune.space import Values, shown
 from tune.study import REASON, Assignment, SweepStudy
 
 SHOWN = 15
@@ -50,7 +51,7 @@ class Board:
     def __init__(self, sweep: Sweep, study: SweepStudy, console: Console | None = None) -> None:
         self._sweep = sweep
         self._console = console or Console(stderr=True, soft_wrap=True)
-        self._names = short_names(list(sweep.space))
+        self._names = short_names(sweep.space)
         self._lines = {trial.number: _line(trial) for trial in study.optuna.get_trials(deepcopy=False)}
         self._live: Live | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -80,7 +81,7 @@ class Board:
         line = Line(assignment.number, "RUNNING", assignment.values)
         self._lines[assignment.number] = line
         changes = ", ".join(
-            f"{self._names[path]} {_value(value)}" for path, value in assignment.values.items()
+            f"{self._names[path]} {shown(value)}" for path, value in assignment.values.items()
         )
         seed = "" if assignment.seed is None else f", seed {assignment.seed}"
         self._tell(f"trial {line.number}: {changes}{seed}")
@@ -134,7 +135,7 @@ class Board:
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
         for line in self._shown(lines, best):
             took = time.time() - line.since if line.state == "RUNNING" else line.seconds
-            values = [_value(line.values[path]) if path in line.values else "-" for path in self._names]
+            values = [shown(line.values[path]) if path in line.values else "-" for path in self._names]
             figures = [f"{line.metrics[name]:.4g}" if name in line.metrics else "-" for name in objectives]
             mark = "best" if line.number == best else STATES[line.state]
             cells = [str(line.number), mark, str(line.step or "-"), *figures, *values, duration(took)]
@@ -145,19 +146,6 @@ class Board:
         order = {"RUNNING": 0, "COMPLETE": 1, "PRUNED": 2, "FAIL": 2, "WAITING": 3}
         newest = sorted(lines, key=lambda line: (line.number != best, order[line.state], -line.number))
         return sorted(newest[:SHOWN], key=lambda line: line.number)
-
-
-def short_names(paths: list[str]) -> dict[str, str]:
-    """The last part of each dotted path, with as much before it as tells it from the others."""
-    names = {}
-    for path in paths:
-        parts = path.split(".")
-        for count in range(1, len(parts) + 1):
-            name = ".".join(parts[-count:])
-            if sum(f".{other}".endswith(f".{name}") for other in paths) == 1:
-                break
-        names[path] = name
-    return names
 
 
 def _line(trial: FrozenTrial) -> Line:
@@ -171,7 +159,3 @@ def _line(trial: FrozenTrial) -> Line:
 
 def _figures(metrics: dict[str, float]) -> str:
     return " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-def _value(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else label(value)

@@ -19,7 +19,7 @@ from tune.confirm import SUFFIX, open_confirmation
 from tune.driver import search
 from tune.experiments import Recipe, check_objectives, drawn, identity, prepare
 from tune.report.page import write_report
-from tune.space import labels
+from tune.space import labels, shown
 from tune.storage import study_storage
 from tune.study import DEFAULT, SweepStudy, create_study
 
@@ -74,7 +74,9 @@ def show(sweep: Sweep) -> int:
         f"Others change, for example (drawn at random; there will be {sweep.budget.trials} in all):"
     )
     for values in drawn(recipe.sweep, EXAMPLES):
-        console.print(f"  {', '.join(f'{path}={value}' for path, value in values.items())}", markup=False)
+        console.print(
+            f"  {' '.join(f'{path}={shown(value)}' for path, value in values.items())}", markup=False
+        )
     return 0
 
 

@@ -113,6 +113,11 @@ def label(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 
+def shown(value: object) -> str:
+    """A value as people are shown it: three digits of a number."""
+    return f"{value:.3g}" if isinstance(value, float) else label(value)
+
+
 def combinations(space: Mapping[str, Parameter]) -> Iterator[Values]:
     """Values that show whether each parameter fits its setting, one parameter at a time beside what it depends on."""
     for path, parameter in space.items():
