@@ -13,7 +13,7 @@ from cluster.config import Experiment, held_out_metrics
 from cluster.engine import Engine, Place
 from cluster.errors import RunError
 from cluster.held_out import read_held_out
-from cluster.judge import PART, Judge, check_judge, labelled_domains, prepare_judge
+from cluster.judge import PART, SEED, Judge, check_judge, labelled_domains, prepare_judge
 from cluster.run_folder import RunFolder
 from data_shards.build import build
 from data_shards.loader import Loader
@@ -26,7 +26,7 @@ from .test_evaluate import DOMAINS, MODEL, sides
 CPU = torch.device("cpu")
 FEATURES = ("efficientnet-lite0", "classifier", "pixels")
 TESTS = PART + 4  # more than one part of each direction
-SEED = 3
+RUN_SEED = 3
 SMALL = {"width": 4, "max_width": 8, "downsamplings": 3}
 
 
@@ -54,7 +54,7 @@ def unlabelled(tmp_path_factory):
 def experiment(uri, features="pixels", storage="runs", **train):
     return Experiment.model_validate(
         {
-            "run": {"name": "judged", "seed": SEED, "storage": str(storage)},
+            "run": {"name": "judged", "seed": RUN_SEED, "storage": str(storage)},
             "data": {"uri": str(uri), "global_batch": 4},
             "model": {**MODEL, "discriminator": SMALL, "content_discriminator": None},
             "train": {
@@ -174,7 +174,7 @@ def test_the_engine_writes_what_the_experiment_promises_and_keeps_the_best(data,
     check_judge(settings, DOMAINS)
     RunFolder(str(tmp_path), "judged").create()
     torch.manual_seed(0)
-    loader, watcher = Loader(settings.data, seed=SEED), Watching()
+    loader, watcher = Loader(settings.data, seed=RUN_SEED), Watching()
     try:
         engine = Engine(
             settings,
