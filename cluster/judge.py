@@ -143,7 +143,7 @@ def prepare_judge(
     if few := [name for name, test in zip(domains, tests, strict=True) if len(test) < 3]:
         raise RunError(f"train.judge: KID needs 3 test images, and there are fewer in {', '.join(few)}")
     mine = {
-        d: _classifier(data, digest, name)
+        d: _classifier(data, digest, name, settings.train_images)
         for d, name in enumerate(domains)
         if "label" in tests[d].labels and d % world_size == rank
     }
@@ -198,9 +198,9 @@ def labelled_domains(data: DataSettings, domains: tuple[str, ...]) -> list[str]:
 
 
 @lru_cache
-def _classifier(data: DataSettings, digest: str, domain: str) -> Classifier | None:
+def _classifier(data: DataSettings, digest: str, domain: str, images: int) -> Classifier | None:
     """Kept for the next run of this process on the same data."""
-    train = read(data.uri, "train", domain, None, data.crop)
+    train = read(data.uri, "train", domain, images, data.crop)
     return train_classifier(train.unit(), train.labels["label"], SEED) if "label" in train.labels else None
 
 

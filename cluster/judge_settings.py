@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from gmvae_drit.settings import Best, Settings
 
@@ -17,8 +17,10 @@ class JudgeSettings(Settings):
     features: Literal["efficientnet-lite0", "classifier", "pixels"]
     """Where KID is taken: `efficientnet-lite0` (`diversity` is then perceptual, else that of pixels), `classifier` (of
     the real train images by `label`, for data that have labels), or `pixels`. An evaluation in two directions at
-    `images` = 64 and 32 px costs one core 4.2 s, 0.7 s, 0.5 s (networks of the demo, fp32, measured). With labels, each
-    start costs the workers together 75 s more, for classifiers of 4,000 train images."""
+    `images` = 64 and 32 px costs one core 4.2 s, 0.7 s, 0.5 s (networks of the demo, fp32, measured)."""
+    train_images: PositiveInt = 2000
+    """Labelled train images of each domain, at most, that classifiers learn from, where there are labels. Each costs
+    one core 19 ms at 32 px (measured), once for all runs of a process on the same data."""
     images: Annotated[int, Field(ge=3)] = 64
     """Test images of each domain that are translated, and as many real ones that the translations are compared with,
     at most; at least 3. The workers share them."""
