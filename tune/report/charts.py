@@ -197,8 +197,23 @@ def _contour(shown: optuna.Study, metric: str, x: str, y: str) -> Chart:
     )
     figure["data"] = [surface, dots]
     for side, values in (("xaxis", dots["x"]), ("yaxis", dots["y"])):
-        if figure["layout"][side].get("type") == "log":
-            figure["layout"][side] |= log_axis(values)
+        axis = figure["layout"][side]
+        if axis.get("type") == "log":
+            axis |= log_axis(values)
+        elif axis.get("type") == "category":  # between choices there is nothing: bands, not slopes
+            axis.pop("range")
+            cells = (
+                "x",
+                "y",
+                "z",
+                "connectgaps",
+                "colorscale",
+                "reversescale",
+                "showscale",
+                "opacity",
+                "hoverinfo",
+            )
+            figure["data"][0] = {"type": "heatmap"} | {key: surface[key] for key in cells if key in surface}
     return Chart(f"{metric} over {first} and {second}", figure)
 
 

@@ -2,15 +2,19 @@
 
 import math
 import re
+import tempfile
+from pathlib import Path
 
 import optuna
 import pytest
 from plotly.offline import get_plotlyjs
 
 from cluster.errors import RunError
+from cluster.run_folder import RunFolder
 from tune.report.page import write_report
 
 from ...cluster.report.test_page import Page
+from ...s3.server import BUCKET
 from .by_hand import EVERY, HOSTILE, KID, STEPS, VARIED, begin, drive, figures, folder_of, sweep_of
 
 SECTIONS = ["history", "learning", "importances", "slices", "contours", "lines"]
@@ -214,3 +218,27 @@ def test_a_trial_without_a_folder_has_no_picture(one, tmp_path):
         driven.report(number, STEPS, {"kid": value})
         driven.complete(number, 1.0)
     assert "previews" not in page_of(sweep, driven).sections
+
+
+def test_a_sweep_in_a_bucket_is_read_and_written_there(s3, tmp_path, monkeypatch):
+    """On a machine that has none of its files: rows, pictures and the base come from the bucket."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    here = sweep_of(tmp_path / "made", KID, VARIED)
+    driven = begin(here)
+    drive(driven, folder_of(here), 4)
+    settings = here.sweep.model_copy(
+        update={"storage": f"s3://{BUCKET}/sweeps", "study": "sqlite:///unused.db"}
+    )
+    sweep = here.model_copy(update={"sweep": settings})
+    folder = RunFolder(sweep.sweep.storage, sweep.sweep.name)
+    for path in Path(here.folder).rglob("*"):
+        if path.is_file():
+            folder.store.put(path.relative_to(here.folder).as_posix(), path)
+    page, _, best = write_report(folder, sweep, driven.optuna)
+    text = Page(page.read_text(encoding="utf-8"))
+    assert "previews" in text.sections
+    assert any(d["name"] == "the base" and d["x"][0] == EVERY for c in text.charts for d in c["data"])
+    assert f"python -m tune report {folder.uri} --confirm" in text.text
+    assert folder.store.read("report.html") == page.read_bytes()
+    assert folder.store.read("best.yaml") == best.read_bytes()
+    assert not list(folder.root.rglob("step-000100.png")), "only the last pictures are fetched"
