@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.report.figure import PALE_TO_STRONG, WEAK_TO_STRONG, Chart, Figure, log_axis, plain, value_axis
-from tune.report.view import with_pruned
+from tune.report.view import on_grid, with_pruned
 
 LEAST_FOR_IMPORTANCE = 10
 """Trials from which on importances are computed."""
@@ -24,6 +24,10 @@ LEAST_FOR_CONTOUR = 4
 LEAST_FOR_LINES = 2
 MOST_IN_CONTOURS = 4
 """Parameters whose pairs are drawn: the most important ones."""
+GRID = 40
+"""Steps of a parameter's range in a contour."""
+MOST_LINES = 150
+"""Best trials that have a line in parallel coordinates."""
 TOP_TRIALS, LEAST_GOOD = 5, 2
 """Trials that PED-ANOVA shall have among the good ones, and must have."""
 MARKER = {"size": 8, "opacity": 0.8, "line": {"width": 1, "color": "var(--card)"}}
@@ -115,11 +119,12 @@ def contour_charts(shown: optuna.Study, metric: str, names: Sequence[str]) -> li
     """The objective over pairs of the first few parameters that vary together in enough trials."""
     trials = complete_trials(shown)
     pairs = combinations([name for name in names if _varies(trials, name)][:MOST_IN_CONTOURS], 2)
-    return [_contour(shown, metric, x, y) for x, y in pairs if _vary_together(trials, x, y)]
+    coarse = on_grid(shown, GRID)
+    return [_contour(coarse, trials, metric, x, y) for x, y in pairs if _vary_together(trials, x, y)]
 
 
 def lines_chart(shown: optuna.Study, metric: str, names: Sequence[str]) -> Chart | None:
-    """Parallel coordinates: a line through the parameters of each complete trial; None where there are too few."""
+    """Parallel coordinates: a line through the parameters of each of the best complete trials; None where there are too few."""
     trials = complete_trials(shown)
     present = [name for name in names if any(name in trial.params for trial in trials)]
     if len(trials) < LEAST_FOR_LINES or not present:
@@ -129,8 +134,9 @@ def lines_chart(shown: optuna.Study, metric: str, names: Sequence[str]) -> Chart
     better = 1 if shown.direction == StudyDirection.MAXIMIZE else -1
     values = values_of(shown)
     order = sorted(range(len(trials)), key=lambda index: better * values[index])
+    order = order[-MOST_LINES:]
     for place, index in enumerate(order, start=1):
-        line, share = lines[index], place / len(trials)
+        line, share = lines[index], place / len(order)
         line["line"] = {"color": "var(--c0)", "width": 1.5}
         line["opacity"] = 0.12 + 0.6 * share**3
         head = f"trial {trials[index].number}<br>"
@@ -181,14 +187,14 @@ def _slice(shown: optuna.Study, metric: str, name: str) -> Chart:
     return Chart(f"{metric} over {name}", figure)
 
 
-def _contour(shown: optuna.Study, metric: str, x: str, y: str) -> Chart:
-    figure = plain(visualization.plot_contour(shown, params=[x, y], target_name=metric))
+def _contour(coarse: optuna.Study, trials: Sequence[FrozenTrial], metric: str, x: str, y: str) -> Chart:
+    figure = plain(visualization.plot_contour(coarse, params=[x, y], target_name=metric))
     surface, dots = figure["data"][:2]
     first, second = sorted((x, y))  # as Optuna draws them
     surface |= {"colorscale": WEAK_TO_STRONG, "showscale": False, "opacity": 0.75, "line": {"width": 0}}
     surface["hoverinfo"] = "skip"
     dots["marker"] = {"size": 6, "color": "var(--text)", "line": {"width": 1, "color": "var(--card)"}}
-    shared = [trial for trial in complete_trials(shown) if {x, y} <= trial.params.keys()]
+    shared = [trial for trial in trials if {x, y} <= trial.params.keys()]
     dots |= _points(shared, first, second)
     dots["customdata"] = [[trial.number, trial.value] for trial in shared]
     dots["hovertemplate"] = (

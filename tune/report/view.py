@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -27,15 +28,39 @@ def with_pruned(shown: optuna.Study) -> optuna.Study:
     sign = 1.0 if shown.direction == StudyDirection.MINIMIZE else -1.0
     complete = {
         trial.number: sign * trial.value
-        for trial in shown.trials
-        if trial.state == TrialState.COMPLETE and trial.value is not None
+        for trial in shown.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if trial.value is not None
     }
     worse = max(complete.values(), default=0.0) + 1.0
     ranked = optuna.create_study(direction="minimize")
-    for trial in shown.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+    for trial in shown.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
         value = complete.get(trial.number, worse)
         ranked.add_trial(create_trial(value=value, params=trial.params, distributions=trial.distributions))
     return ranked
+
+
+def on_grid(shown: optuna.Study, steps: int) -> optuna.Study:
+    """With real numbers moved to the nearest of ``steps`` + 1 places between the ends of their range.
+
+    Optuna's contours hold a cell for each pair of values: too many where no two trials have the same.
+    """
+    coarse = optuna.create_study(direction=shown.direction)
+    for trial in shown.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        params = {
+            name: _nearest(value, trial.distributions[name], steps) for name, value in trial.params.items()
+        }
+        coarse.add_trial(create_trial(value=trial.value, params=params, distributions=trial.distributions))
+    return coarse
+
+
+def _nearest(value: Any, distribution: BaseDistribution, steps: int) -> Any:
+    if not isinstance(distribution, FloatDistribution):
+        return value
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        place = round(steps * math.log(value / low) / math.log(high / low))
+        return min(high, max(low, low * (high / low) ** (place / steps)))
+    return min(high, low + (high - low) * round(steps * (value - low) / (high - low)) / steps)
 
 
 def _renamed(trial: FrozenTrial, index: int, names: Mapping[str, str]) -> FrozenTrial:

@@ -15,14 +15,14 @@ from cluster.config import load
 from cluster.errors import RunError
 from tune.config import Objective
 from tune.report.best import choose
-from tune.report.charts import fanova, ped_anova
+from tune.report.charts import complete_trials, fanova, ped_anova
 from tune.report.confirmation import BETTER, NOT_SHOWN, Sample, compare, read_confirmation
 from tune.report.names import short_labels, short_names
 from tune.report.page import write_report
 from tune.report.results import read_results
 from tune.report.standing import by_rank_sum, front
 from tune.report.table import trials_csv
-from tune.report.view import one_objective
+from tune.report.view import on_grid, one_objective
 from tune.space import labels
 from tune.study import OF
 
@@ -153,6 +153,23 @@ def test_the_view_keeps_numbers_values_and_directions(two):
     }
     trial = two.complete[-1]
     assert shown.trials[trial.number].params["components"] == trial.params["model.mixture.components"]
+
+
+def test_a_grid_moves_numbers_by_half_a_step_at_most(one):
+    shown = one_objective(one.study, 0, short_names(one.sweep.space))
+    coarse = on_grid(shown, 20).trials
+    trials = complete_trials(shown)
+    assert [t.value for t in coarse] == [t.value for t in trials]
+    moved = [
+        math.log(c.params["learning_rate"] / t.params["learning_rate"])
+        for c, t in zip(coarse, trials, strict=True)
+    ]
+    assert 0 < max(map(abs, moved)) <= math.log(1e3) / 40 + 1e-9
+    assert (
+        len({round(20 * math.log(t.params["learning_rate"] / 1e-5, 1e3), 6) % 1 for t in coarse} - {0, 1})
+        == 0
+    )
+    assert [t.params["components"] for t in coarse] == [t.params["components"] for t in trials]
 
 
 def test_the_table_reads_back(one):
