@@ -8,7 +8,7 @@ from cluster.config import Experiment, load
 from cluster.report.scale import number
 from cluster.run_folder import RunFolder
 from tune.config import Objective, Sweep
-from tune.report.confirmation import Confirmed, compare, is_telling
+from tune.report.confirmation import LEAST_SEEDS, Confirmed, compare, is_telling
 from tune.report.results import Result
 from tune.report.standing import by_rank_sum, gain
 
@@ -29,7 +29,7 @@ def choose(sweep: Sweep, results: Sequence[Result], confirmed: Sequence[Confirme
     complete = {result.number: result.values for result in results if result.values is not None}
     among = list(complete.values())
     if is_telling(confirmed):
-        known = {each.result.number: each for each in confirmed if each.seeds == _most_seeds(confirmed)}
+        known = {each.result.number: each for each in confirmed if each.seeds >= LEAST_SEEDS}
         means = {number: each.means for number, each in known.items()}
         first = by_rank_sum(sweep.objectives, means, [*means.values(), *among])[0]
         return Best(known[first].result, known[first])
@@ -37,10 +37,6 @@ def choose(sweep: Sweep, results: Sequence[Result], confirmed: Sequence[Confirme
         return None
     first = by_rank_sum(sweep.objectives, complete, among)[0]
     return Best(next(result for result in results if result.number == first), None)
-
-
-def _most_seeds(confirmed: Sequence[Confirmed]) -> int:
-    return max(each.seeds for each in confirmed)
 
 
 def best_experiment(folder: RunFolder, sweep: Sweep, best: Best) -> Experiment:

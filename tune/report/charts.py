@@ -26,6 +26,8 @@ MOST_IN_CONTOURS = 4
 """Parameters whose pairs are drawn: the most important ones."""
 GRID = 40
 """Steps of a parameter's range in a contour."""
+CELLS = ("x", "y", "z", "connectgaps", *("colorscale", "reversescale", "showscale", "opacity", "hoverinfo"))
+"""What a contour and a heat map of plotly have in common."""
 MOST_LINES = 150
 """Best trials that have a line in parallel coordinates."""
 TOP_TRIALS, LEAST_GOOD = 5, 2
@@ -124,7 +126,7 @@ def contour_charts(shown: optuna.Study, metric: str, names: Sequence[str]) -> li
 
 
 def lines_chart(shown: optuna.Study, metric: str, names: Sequence[str]) -> Chart | None:
-    """Parallel coordinates: a line through the parameters of each of the best complete trials; None where there are too few."""
+    """Parallel coordinates: a line through the parameters of each of the best trials; None where there are too few."""
     trials = complete_trials(shown)
     present = [name for name in names if any(name in trial.params for trial in trials)]
     if len(trials) < LEAST_FOR_LINES or not present:
@@ -208,18 +210,7 @@ def _contour(coarse: optuna.Study, trials: Sequence[FrozenTrial], metric: str, x
             axis |= log_axis(values)
         elif axis.get("type") == "category":  # between choices there is nothing: bands, not slopes
             axis.pop("range")
-            cells = (
-                "x",
-                "y",
-                "z",
-                "connectgaps",
-                "colorscale",
-                "reversescale",
-                "showscale",
-                "opacity",
-                "hoverinfo",
-            )
-            figure["data"][0] = {"type": "heatmap"} | {key: surface[key] for key in cells if key in surface}
+            figure["data"][0] = {"type": "heatmap"} | {key: surface[key] for key in CELLS if key in surface}
     return Chart(f"{metric} over {first} and {second}", figure)
 
 

@@ -157,7 +157,7 @@ def _caption(found: Found, result: Result) -> str:
 def _commands(found: Found, folder: RunFolder, place: Path) -> list[tuple[str, str]]:
     """What to do next, and the command for it."""
     sweep = found.sweep
-    settings = f"{folder.uri}/sweep.yaml"
+    settings = folder.root / "sweep.yaml"
     more = 2 * sweep.budget.trials
     ended = all(result.state in ("complete", "pruned", "failed") for result in found.results)
     is_done = ended and len(found.results) >= sweep.budget.trials

@@ -54,8 +54,8 @@ def sections(sweep: Sweep, study: optuna.Study, results: Sequence[Result], best:
     lines = Section(
         "lines",
         "Parallel coordinates",
-        f"A line for each complete trial, the best {charts.MOST_LINES} of many: the better, the stronger; orange: the best "
-        "one; -: not searched.",
+        f"A line for each complete trial, for the best {charts.MOST_LINES} of many. The better, the stronger; orange: "
+        "the best one; -: not searched.",
     )
     everything = [front, history, learning, importance, slices, contours, lines]
     if len(sweep.objectives) > 1:

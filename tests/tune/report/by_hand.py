@@ -88,7 +88,7 @@ def begin(sweep, storage=None):
     """A new sweep with the base as its first trial."""
     study = create_study(sweep, {}, sweep.sweep.name, storage or InMemoryStorage())
     driven = SweepStudy(sweep, study, sweep.budget.trials)
-    driven.enqueue(labels(sweep.space, DEFAULTS), **{DEFAULT: True})
+    study.enqueue_trial(labels(sweep.space, DEFAULTS), user_attrs={DEFAULT: True})
     return driven
 
 

@@ -229,7 +229,12 @@ def test_without_confirmation_the_header_says_so(two, tmp_path):
 
 @pytest.mark.parametrize(
     ("default", "other", "expected"),
-    [((0.5, 0.6), (0.3, 0.4), 3), ((0.3, 0.4), (0.5, 0.6), 0), ((0.5, 0.6), (0.3, None), 2)],
+    [
+        ((0.5, 0.6), (0.3, 0.4), 3),
+        ((0.3, 0.4), (0.5, 0.6), 0),
+        ((0.3, 0.4, None), (0.5, 0.6, 0.7), 0),
+        ((0.5, 0.6), (0.3, None), 2),
+    ],
 )
 def test_fresh_seeds_overrule_the_search(tmp_path, default, other, expected):
     """Trial 2 is best in the search; with fresh seeds another is, the base among them; one seed does not tell."""
@@ -286,7 +291,7 @@ def test_every_value_of_the_space_is_an_experiment(tmp_path):
         assert trial.values == DEFAULTS
         driven.fail(trial.number, "not wanted", 1.0)
         values = DEFAULTS | {"model.generator.kind": kind, "model.content": content}
-        driven.enqueue(labels(sweep.space, values))
+        driven.optuna.enqueue_trial(labels(sweep.space, values))
         number = driven.next().number
         driven.report(number, STEPS, {"kid": 1.0})
         driven.complete(number, 1.0)
