@@ -88,7 +88,7 @@ class TrainingTrial(tune.Trainable):
     def _watch(self, seconds: float) -> None:
         """Collect what the workers have told, and see whether they have ended."""
         try:
-            finished = self._team.ended(min(0.2, seconds))
+            finished = self._team.ended(min(0.5, seconds))
         except ClusterError as error:
             self._events.add(Event("error", str(error)))
             self._ended = {"done": True, "failed": str(error)}
