@@ -23,7 +23,9 @@ def _room() -> None:
 
 @app.command()
 def run(
-    sweep: Annotated[Path, typer.Argument(help="Sweep, a YAML file.")],
+    sweep: Annotated[
+        str, typer.Argument(help="Sweep, a YAML file, or the folder or s3:// URI of one that was begun.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Settings of the sweep, as section.key=value.")
     ] = None,
@@ -34,11 +36,9 @@ def run(
     """Search, or go on with the sweep of the same name."""
     try:
         with errors_told():
-            from tune.config import load_sweep
-
-            settings = load_sweep(sweep, parse_overrides(overrides or []))
             from tune import commands
 
+            settings = commands.read_sweep(sweep, parse_overrides(overrides or []))
             code = commands.show(settings) if dry_run else commands.run(settings)
     except KeyboardInterrupt:
         code = 130

@@ -1,5 +1,6 @@
 """What the commands of this room do."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -45,14 +46,22 @@ def run(sweep: Sweep) -> int:
     return code or _report(folder, sweep)
 
 
+def read_sweep(word: str, overrides: Mapping[str, object]) -> Sweep:
+    """The sweep of a YAML file, or of the folder or s3:// URI of one that was begun. Raises ClusterError, DataError."""
+    if "://" not in word and not Path(word).is_dir():
+        return load_sweep(word, overrides)
+    folder = RunFolder.at(word)
+    if not folder.fetch(folder.root / SWEEP) or not folder.fetch(folder.root / BASE):
+        raise RunError(f"{word}: not the folder of a sweep: no {SWEEP}")
+    place, question, options = word.partition("?")
+    storage = place.rstrip("/").rpartition("/")[0] or ("/" if place.startswith("/") else ".")
+    return load_sweep(folder.root / SWEEP, {"sweep.storage": storage + question + options, **overrides})
+
+
 def report(uri: str, confirm: bool, out: Path | None) -> int:
     """Write what the sweep in a folder found, after it is confirmed if that is wanted; the exit code."""
-    folder = RunFolder.at(uri)
-    if not folder.fetch(folder.root / SWEEP) or not folder.fetch(folder.root / BASE):
-        raise RunError(f"{uri}: not the folder of a sweep: no {SWEEP}")
-    storage = uri.partition("?")[0].rstrip("/").rpartition("/")[0] or "."
-    options = uri.partition("?")[1] + uri.partition("?")[2]
-    sweep = located(load_sweep(folder.root / SWEEP, {"sweep.storage": storage + options}))
+    sweep = located(read_sweep(uri, {}))
+    folder = RunFolder(sweep.sweep.storage, sweep.sweep.name)
     if confirm:
         recipe = prepare(sweep)
         _check_data(recipe)
