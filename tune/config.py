@@ -48,7 +48,7 @@ class SweepSettings(Settings):
     def _a_bucket_holds_no_database(self) -> "SweepSettings":
         if self.study is None and "://" in self.storage:
             raise ValueError(
-                f"sweep.storage = {self.storage} cannot hold a database: set sweep.study to "
+                f"storage = {self.storage} cannot hold a database: set sweep.study to "
                 f"postgresql://USER@HOST/DATABASE"
             )
         return self
@@ -171,6 +171,10 @@ class Sweep(Settings):
             unknown = [key for key in parameter.when if key not in list(self.space)[:position]]
             if unknown:
                 raise ValueError(f"space.{path}.when: {', '.join(unknown)}: not a parameter before this one")
+            for key, allowed in parameter.when.items():
+                for value in allowed:
+                    if not self.space[key].contains(value):
+                        raise ValueError(f"space.{path}.when: {key}: {value} is not among its values")
         return self
 
 
