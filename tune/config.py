@@ -72,6 +72,9 @@ class Budget(Settings):
     """Steps of a trial that is not ended early; schedules stretch to them."""
     hours: Annotated[float, Field(gt=0)] | None = None
     """Wall time of the sweep over all its starts; trials under way are stopped with a checkpoint. null: no end."""
+    failures: PositiveInt = 5
+    """Trials in a row that may fail; more than one setting is to blame then, so the sweep stops before it has wasted
+    its trials."""
 
 
 class SamplerSettings(Settings):

@@ -70,19 +70,30 @@ class SweepStudy:
             if trial not in self._interrupted:  # whoever found it so died before it could say it
                 study.tell(trial.number, state=TrialState.PRUNED)
         self._live: dict[int, _Live] = {}
+        self._failures, self._reason = 0, ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial is left."""
+        return not self._interrupted and self._begun() >= self._budget
 
     def next(self) -> Assignment | None:
         """The next trial: those that a dead process left first, then new ones; None when the budget is used up.
 
-        Raises RunError where another process has taken the sweep over.
+        Raises RunError where another process has taken the sweep over, and where trial after trial fails.
         """
         self.check_owner()
+        if self._failures >= self.sweep.budget.failures:
+            raise RunError(
+                f"{self._failures} trials in a row have failed (budget.failures), the last because of: {self._reason}; "
+                f"the same command goes on"
+            )
         if self._interrupted:
             left = self._interrupted.pop(0)
             trial = Trial(self.optuna, left._trial_id)  # what it was given is in the storage
             told = left.user_attrs
             live = _Live(trial, set(left.intermediate_values), told.get(METRICS, {}), told.get(JUDGED, 0))
-        elif self._begun() < self._budget:
+        elif not self.is_over:
             live = _Live(self.optuna.ask(), set(), {}, 0)
         else:
             return None
@@ -134,6 +145,7 @@ class SweepStudy:
         """A trial could not come to its end."""
         self.check_owner()
         self._live[number].trial.set_user_attr(REASON, reason)
+        self._reason = reason
         self._end(number, seconds, state=TrialState.FAIL)
 
     def check_owner(self) -> None:
@@ -154,6 +166,7 @@ class SweepStudy:
     ) -> None:
         self.check_owner()  # whoever goes on with the sweep goes on with this trial
         trial = self._live.pop(number).trial
+        self._failures = self._failures + 1 if state == TrialState.FAIL else 0
         trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
         self.optuna.tell(trial, values, state or TrialState.COMPLETE)
 

@@ -39,7 +39,9 @@ def write_sweep(config, tmp_path):
 
     def write(name="sweep.yaml", **changes):
         changes = {path.replace("__", "."): value for path, value in changes.items()}
-        content = changed(SWEEP | {"base": str(config)}, {"sweep.storage": str(tmp_path / "sweeps"), **changes})
+        content = changed(
+            SWEEP | {"base": str(config)}, {"sweep.storage": str(tmp_path / "sweeps"), **changes}
+        )
         path = tmp_path / name
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path

@@ -26,12 +26,24 @@ def fault(read):
     ("changes", "told"),
     [
         ({"sweep.name": "a/b"}, "sweep.name = 'a/b': must be text"),
-        ({"sweep.study": "mysql://host/x"}, "sweep.study: write postgresql://USER@HOST/DATABASE or sqlite:///FILE"),
-        ({"sweep.study": "postgresql://me:secret@host/x"}, "sweep.study: a password does not belong in a file"),
-        ({"sweep.storage": "s3://bucket/sweeps"}, "sweep: storage = s3://bucket/sweeps cannot hold a database"),
+        (
+            {"sweep.study": "mysql://host/x"},
+            "sweep.study: write postgresql://USER@HOST/DATABASE or sqlite:///FILE",
+        ),
+        (
+            {"sweep.study": "postgresql://me:secret@host/x"},
+            "sweep.study: a password does not belong in a file",
+        ),
+        (
+            {"sweep.storage": "s3://bucket/sweeps"},
+            "sweep: storage = s3://bucket/sweeps cannot hold a database",
+        ),
         ({"sweep.sead": 3}, "sweep.sead: unknown key; did you mean seed?"),
         ({"objectives": []}, "objectives: name at least one"),
-        ({"objectives": [{"metric": "kid", "goal": "low"}]}, "objectives.0.goal = 'low': must be one of min, max"),
+        (
+            {"objectives": [{"metric": "kid", "goal": "low"}]},
+            "objectives.0.goal = 'low': must be one of min, max",
+        ),
         ({"objectives": [{"metric": "kid", "goal": "min"}] * 2}, "objectives: kid, kid: each metric once"),
         ({"budget.trials": 0}, "budget.trials = 0: must be a whole number > 0"),
         ({"budget.hours": 0}, "budget.hours = 0: must be a number > 0"),
@@ -40,12 +52,21 @@ def fault(read):
         ({"pruner": {"min_steps": 2, "factor": 1}}, "pruner.factor = 1: must be a whole number >= 2"),
         ({"space": {}}, "space: name at least one parameter"),
         ({f"space.{RATE}": {"uniform": [1, 0]}}, f"space.{RATE}: uniform = [1.0, 0.0]: an empty range"),
-        ({f"space.{RATE}": {"loguniform": [0, 1]}}, f"space.{RATE}: loguniform = [0.0, 1.0]: must be greater than 0"),
-        ({f"space.{RATE}": {"uniform": [0, float("inf")]}}, f"space.{RATE}.uniform.1 = inf: must be a number"),
+        (
+            {f"space.{RATE}": {"loguniform": [0, 1]}},
+            f"space.{RATE}: loguniform = [0.0, 1.0]: must be greater than 0",
+        ),
+        (
+            {f"space.{RATE}": {"uniform": [0, float("inf")]}},
+            f"space.{RATE}.uniform.1 = inf: must be a number",
+        ),
         ({f"space.{RATE}": {"choice": [1, 1]}}, f"space.{RATE}: choice = [1, 1]: the same value twice"),
         ({f"space.{RATE}": {"choice": [1]}}, f"space.{RATE}.choice = [1]: must be a list of 2 or more"),
         ({f"space.{RATE}": {"uniform": [0, 1], "choice": [1, 2]}}, f"space.{RATE}: must have exactly one of"),
-        ({f"space.{COMPONENTS}": {"int": [1.5, 3]}}, f"space.{COMPONENTS}.int.0 = 1.5: must be a whole number"),
+        (
+            {f"space.{COMPONENTS}": {"int": [1.5, 3]}},
+            f"space.{COMPONENTS}.int.0 = 1.5: must be a whole number",
+        ),
         ({f"space.{RATE}": {"normal": [0, 1]}}, f"space.{RATE}.normal: unknown key; did you mean uniform?"),
         (
             {f"space.{RATE}": {"uniform": [0, 1], "when": {"model.kind": ["drit"]}}},
@@ -69,13 +90,17 @@ def test_a_fault_of_the_sweep_is_one_line(write_sweep, changes, told):
 
 
 def test_a_fault_does_not_show_the_password(write_sweep):
-    assert "secret" not in fault(lambda: load_sweep(write_sweep(sweep__study="postgresql://me:secret@host/x")))
+    assert "secret" not in fault(
+        lambda: load_sweep(write_sweep(sweep__study="postgresql://me:secret@host/x"))
+    )
 
 
 def test_several_objectives_have_no_pruner(write_sweep):
     objectives = [{"metric": "cycle", "goal": "min"}, {"metric": "diversity", "goal": "max"}]
     path = write_sweep(objectives=objectives, pruner={"min_steps": 2})
-    assert fault(lambda: load_sweep(path)).startswith("pruner: trials can be ended early by one objective only")
+    assert fault(lambda: load_sweep(path)).startswith(
+        "pruner: trials can be ended early by one objective only"
+    )
     assert len(load_sweep(path, {"pruner": None}).objectives) == 2
 
 
@@ -94,10 +119,22 @@ def test_several_objectives_have_no_pruner(write_sweep):
             {"space.model.generator.kind": {"choice": ["adain", "adian"]}},
             "space: model.generator.kind = adian: model.generator.kind = 'adian': must be one of concat, adain",
         ),
-        ({f"space.{RATE}": {"uniform": [0.1, 1]}}, f"space.{RATE}: does not hold 0.0001, which is the base's own"),
-        ({f"space.{COMPONENTS}": {"choice": [3, 4]}}, f"space.{COMPONENTS}: does not hold 2, which is the base's own"),
-        ({"fixed.model.mixture.component": 3}, "model.mixture.component: unknown key; did you mean components?"),
-        ({"fixed.train.evaluate_every": 0}, "train.evaluate_every = 0: trials are compared by their evaluations"),
+        (
+            {f"space.{RATE}": {"uniform": [0.1, 1]}},
+            f"space.{RATE}: does not hold 0.0001, which is the base's own",
+        ),
+        (
+            {f"space.{COMPONENTS}": {"choice": [3, 4]}},
+            f"space.{COMPONENTS}: does not hold 2, which is the base's own",
+        ),
+        (
+            {"fixed.model.mixture.component": 3},
+            "model.mixture.component: unknown key; did you mean components?",
+        ),
+        (
+            {"fixed.train.evaluate_every": 0},
+            "train.evaluate_every = 0: trials are compared by their evaluations",
+        ),
         (
             {"pruner": {"min_steps": 4}, "fixed.train.evaluate_every": 3},
             "pruner.min_steps = 4: no multiple of train.evaluate_every = 3",
@@ -125,10 +162,15 @@ def test_settings_that_do_not_go_together_are_found_before_anything_starts(sweep
 
 def test_faults_of_the_base_come_first_and_alone(write_sweep, tmp_path):
     missing = write_sweep(base=str(tmp_path / "nothing.yaml"))
-    assert fault(lambda: prepare(load_sweep(missing))) == f"{tmp_path}/nothing.yaml: cannot be read: No such file or directory"
+    assert (
+        fault(lambda: prepare(load_sweep(missing)))
+        == f"{tmp_path}/nothing.yaml: cannot be read: No such file or directory"
+    )
     (tmp_path / "broken.yaml").write_text("run: {name: x}\ndata: {uri: d}\ntrain: {steps: none}\n")
     broken = write_sweep(base="broken.yaml", **{"space.nothing": {"int": [1, 2]}})
-    assert fault(lambda: prepare(load_sweep(broken))).startswith("train.steps = 'none': must be a whole number")
+    assert fault(lambda: prepare(load_sweep(broken))).startswith(
+        "train.steps = 'none': must be a whole number"
+    )
 
 
 def test_overrides_change_a_sweep(write_sweep):
@@ -137,7 +179,9 @@ def test_overrides_change_a_sweep(write_sweep):
 
 
 def test_what_is_resolved_reads_back_as_the_same(sweep_of, tmp_path):
-    sweep = sweep_of(pruner={"min_steps": 2}, **{"space.model.generator": {"choice": [{"kind": "adain"}, {}]}})
+    sweep = sweep_of(
+        pruner={"min_steps": 2}, **{"space.model.generator": {"choice": [{"kind": "adain"}, {}]}}
+    )
     (tmp_path / "again.yaml").write_text(sweep.to_yaml())
     assert load_sweep(tmp_path / "again.yaml") == sweep
 

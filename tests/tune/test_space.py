@@ -23,7 +23,9 @@ def parameters(draw):
     kind = draw(st.sampled_from(["uniform", "loguniform", "int", "choice"]))
     if kind == "choice":
         given_values = draw(st.lists(VALUES.filter(lambda v: not isinstance(v, str)), min_size=2, max_size=5))
-        return Parameter(choice=list({label(value): value for value in [*given_values, "one", "other"]}.values()))
+        return Parameter(
+            choice=list({label(value): value for value in [*given_values, "one", "other"]}.values())
+        )
     numbers = {"uniform": NUMBERS, "loguniform": st.floats(1e-9, 1e6), "int": st.integers(-1000, 1000)}[kind]
     low, high = sorted(draw(st.lists(numbers, min_size=2, max_size=2, unique=True)))
     return Parameter(**{kind: (low, high)})

@@ -200,7 +200,9 @@ def test_another_base_is_refused_and_more_trials_are_not(storage):
     create_study(toy_sweep(), {"train": {"precision": "fp32"}}, "toy", storage)
     with pytest.raises(RunError, match="begun with another base"):
         create_study(toy_sweep(), {"train": {"precision": "bf16"}}, "toy", storage)
-    more = toy_sweep(budget={"trials": 80, "steps": STEPS, "hours": 1}, concurrency=3, sampler={"kind": "random"})
+    more = toy_sweep(
+        budget={"trials": 80, "steps": STEPS, "hours": 1}, concurrency=3, sampler={"kind": "random"}
+    )
     create_study(more, {"train": {"precision": "fp32"}}, "toy", storage)
 
 
