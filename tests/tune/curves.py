@@ -12,6 +12,8 @@ from tune.study import SweepStudy, create_study
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STEPS, LOOK = 27, 3
+DIES_ONCE, DIES, FAILS, UNFIT = 1, 4, 6, 8
+"""Trials of `toy_on_ray` that do not come to their end."""
 SPACE = {
     "rate": {"loguniform": [1e-5, 1e-1]},
     "weight": {"loguniform": [1e-3, 10.0]},
