@@ -64,7 +64,9 @@ class StudySearcher(_Unsaved, Searcher):
             self.watcher.began(assignment)
             try:
                 experiment = self._recipe.experiment(assignment)
-            except ConfigError as error:  # settings that do not go together, which no trial drawn before the start had
+            except (
+                ConfigError
+            ) as error:  # settings that do not go together, which no trial drawn before the start had
                 fault = "; ".join(str(error).splitlines())
                 self.study.fail(number, fault, 0.0)
                 self.watcher.ended(number, "FAIL", fault)

@@ -47,7 +47,6 @@ def study_storage(sweep: Sweep) -> RDBStorage:
     except (SQLAlchemyError, StorageInternalError, OSError, ImportError, RuntimeError) as error:
         raise RunError(f"sweep.study = {sweep.sweep.study or url}: {reason(error)}") from error
 
-
     event.listen(storage.engine, "do_connect", _connect_patiently)
     return storage
 

@@ -41,7 +41,9 @@ def curve(values, step):
     rate = math.log10(values["rate"]) + 3.2  # best at 10^-3.2
     weight = math.log10(values["weight"]) - 0.3
     decay = math.log10(values["decay"]) + 1
-    floor = 0.1 + 0.15 * rate**2 + 0.1 * weight**2 + 0.1 * decay**2 + (0.0 if values["kind"] == "rich" else 0.12)
+    floor = (
+        0.1 + 0.15 * rate**2 + 0.1 * weight**2 + 0.1 * decay**2 + (0.0 if values["kind"] == "rich" else 0.12)
+    )
     speed = 0.25 * (1 + 0.5 * math.tanh(rate))  # larger rates learn faster
     ripple = 0.004 * math.sin(50 * values["noise"] + step)
     return floor + 1.5 * math.exp(-speed * step) + ripple

@@ -44,7 +44,13 @@ class PostgresServer:
         secret = self._folder / "password"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
-        words = ("--auth=scram-sha-256", f"--pwfile={secret}", f"--username={USER}", "--no-sync", "--encoding=UTF8")
+        words = (
+            "--auth=scram-sha-256",
+            f"--pwfile={secret}",
+            f"--username={USER}",
+            "--no-sync",
+            "--encoding=UTF8",
+        )
         self._call("initdb", *words, f"--pgdata={self._folder}/data")
 
     def url(self, database):
@@ -55,7 +61,14 @@ class PostgresServer:
         """Start, and wait until it answers."""
         words = [
             *(str(self._programs / "postgres"), "-D", f"{self._folder}/data", "-p", str(self.port)),
-            *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}", "-c", "fsync=off"),
+            *(
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                f"unix_socket_directories={self._folder}",
+                "-c",
+                "fsync=off",
+            ),
         ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(words, cwd=self._folder, stdout=log, stderr=log, **self._as)

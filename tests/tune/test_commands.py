@@ -46,10 +46,19 @@ def refusal(*words):
             {"space.model.optimiser.rate": {"uniform": [0, 1]}},
             "error: space: model.optimiser.rate = 0.0: model.optimiser: unknown key; did you mean optimizer?",
         ),
-        ({f"space.{RATE}": {"loguniform": [1e-2, 1e-3]}}, f"error: space.{RATE}: loguniform = [0.01, 0.001]: an empty"),
+        (
+            {f"space.{RATE}": {"loguniform": [1e-2, 1e-3]}},
+            f"error: space.{RATE}: loguniform = [0.01, 0.001]: an empty",
+        ),
         ({"base": "nothing.yaml"}, "error: "),
-        ({"objectives": [{"metric": "cycles", "goal": "min"}]}, "error: objectives.0.metric = cycles: did you mean cycle?"),
-        ({"objectives": [{"metric": "cycle", "goal": "max"}]}, "error: objectives.0.goal = max: the best cycle is the low"),
+        (
+            {"objectives": [{"metric": "cycles", "goal": "min"}]},
+            "error: objectives.0.metric = cycles: did you mean cycle?",
+        ),
+        (
+            {"objectives": [{"metric": "cycle", "goal": "max"}]},
+            "error: objectives.0.goal = max: the best cycle is the low",
+        ),
         ({"fixed.data.uri": "/nowhere/shards"}, "error: no data set at /nowhere/shards"),
         ({"fixed.scaling.workers": 9}, "error: scaling.workers = 9: more than the 8 images"),
     ],
@@ -89,7 +98,9 @@ def test_a_sweep_that_changed_is_refused(write_sweep, monkeypatch):
     monkeypatch.setattr("tune.commands.search", lambda *words: 3)
     assert invoke("run", write_sweep()).exit_code == 3
     line = refusal(write_sweep(), "budget.steps=16")
-    assert line.startswith("error: sweep tiny was begun with another base, budget.steps: trials would not compare")
+    assert line.startswith(
+        "error: sweep tiny was begun with another base, budget.steps: trials would not compare"
+    )
 
 
 def test_a_second_start_on_this_machine_leaves_the_first_alone(write_sweep, monkeypatch):
@@ -124,7 +135,9 @@ def test_help_needs_neither_torch_nor_ray_nor_optuna():
         "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0;"
         "print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert told.stdout == "[]\n"
 
 

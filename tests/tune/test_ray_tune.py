@@ -28,9 +28,7 @@ def swept(tmp_path_factory):
     # Read when Ray and Tune are imported, which a module of trials does first of all.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = os.environ | ray_session.QUIET | driver.QUIET | token
-    done = subprocess.run(
-        words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     storage = f"sqlite:///{folder}/study.db"
     studies = {name: optuna.load_study(study_name=name, storage=storage) for name in ("single", "pairs")}
@@ -53,7 +51,9 @@ def test_one_at_a_time_is_the_sweep_without_ray(swept):
     _, studies = swept
     sweep = toy_sweep(sweep={"name": "single", "seed": 3}, budget={"trials": 12, "steps": STEPS})
     plain = search(sweep, optuna.storages.InMemoryStorage())
-    ours = [(t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in studies["single"].trials]
+    ours = [
+        (t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in studies["single"].trials
+    ]
     assert ours == trials_of(plain)
     states = [state for _, state, *_ in ours]
     assert states.count("PRUNED") >= 4

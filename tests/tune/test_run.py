@@ -1,4 +1,4 @@
-"""Sweeps over real training: a whole one, one that is killed and stopped again and again, and faults of single trials."""
+"""Sweeps over real training: a whole one, one that is killed and stopped over and over, and faults of single trials."""
 
 import hashlib
 import json
@@ -130,7 +130,9 @@ def test_a_whole_sweep(undisturbed):
         word = "complete" if trial.state.name == "COMPLETE" else "ended early"
         assert f"trial {trial.number}: {word} after step {last}" in told[-1]
         rows = [json.loads(line) for line in folders.trial(trial.number).metrics.read_text().splitlines()]
-        assert {row["step"]: row["held_out/cycle"] for row in rows if "held_out/cycle" in row}[last] == trial.value
+        assert {row["step"]: row["held_out/cycle"] for row in rows if "held_out/cycle" in row}[
+            last
+        ] == trial.value
         assert all(len(row["workers"]) == 2 for row in rows)
         assert [event["kind"] for event in folders.events(trial.number)].count("lost") == 0
         exported = (folders.trial(trial.number).export / "model.safetensors").exists()
@@ -146,7 +148,10 @@ def test_kills_ctrl_c_and_the_end_of_time_change_nothing(undisturbed, sweep_file
 
     command = SweepCommand(path)
     try:
-        until(lambda: 3 in Checkpoints(folders.trial(0)).steps() or 6 in Checkpoints(folders.trial(0)).steps(), command)
+        until(
+            lambda: 3 in Checkpoints(folders.trial(0)).steps() or 6 in Checkpoints(folders.trial(0)).steps(),
+            command,
+        )
     finally:
         command.kill()
     assert folders.states() == ["RUNNING"]
