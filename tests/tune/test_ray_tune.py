@@ -30,9 +30,10 @@ def swept(tmp_path_factory):
     environment = os.environ | ray_session.QUIET | driver.QUIET | token
     done = subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
     storage = f"sqlite:///{folder}/study.db"
-    studies = {name: optuna.load_study(study_name=name, storage=storage) for name in ("single", "pairs")}
-    return json.loads(done.stdout.splitlines()[-1]), studies
+    studies = {name: optuna.load_study(study_name=name, storage=storage) for name in told}
+    return told, studies
 
 
 def test_all_trials_end_so_many_at_a_time_and_nothing_is_left(swept):
@@ -41,7 +42,7 @@ def test_all_trials_end_so_many_at_a_time_and_nothing_is_left(swept):
         sweep = told[name]
         assert (sweep["code"], sweep["most"], sweep["live"], sweep["left"]) == (0, most, 0, [])
         assert sweep["groups"] >= most, "there was something to leave"
-    for study in studies.values():
+        study = studies[name]
         assert [trial.number for trial in study.trials] == list(range(12))
         assert all(trial.state.is_finished() for trial in study.trials)
 
@@ -66,3 +67,12 @@ def test_ends_of_all_kinds_reach_the_study(swept):
     failed = {trial.number: trial.user_attrs[REASON] for trial in trials if trial.state.name == "FAIL"}
     assert failed == {DIES: DIED, FAILS: "out of luck", UNFIT: "a: does not go with b; c: neither"}
     assert trials[DIES_ONCE].state.name in ("COMPLETE", "PRUNED"), "it was started again"
+
+
+def test_when_the_time_is_over_trials_under_way_are_left_to_go_on(swept):
+    told, studies = swept
+    assert (told["late"]["code"], told["late"]["left"]) == (0, [])
+    states = [trial.state.name for trial in studies["late"].trials]
+    assert len(states) < 12
+    assert states[-1] == "RUNNING"
+    assert set(states) <= {"RUNNING", "COMPLETE", "PRUNED"}

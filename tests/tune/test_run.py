@@ -19,6 +19,7 @@ from .conftest import COMPONENTS, RATE
 pytestmark = pytest.mark.slow
 
 PATIENCE = 240
+WEIGHT = "model.loss.reconstruction"
 TRIALS, STEPS = 5, 12
 REAL = {
     "budget": {"trials": TRIALS, "steps": STEPS},
@@ -139,7 +140,7 @@ def test_a_whole_sweep(undisturbed):
         assert exported == (trial.state.name == "COMPLETE")
 
 
-def test_kills_ctrl_c_and_the_end_of_time_change_nothing(undisturbed, sweep_file):
+def test_kills_and_ctrl_c_change_nothing(undisturbed, sweep_file):
     """The same command over and over; in the end all is as if it had run once."""
     path, folders = sweep_file(REAL)
 
@@ -178,10 +179,6 @@ def test_kills_ctrl_c_and_the_end_of_time_change_nothing(undisturbed, sweep_file
     assert folders.states()[3:] == ["RUNNING"]
     assert Checkpoints(folders.trial(3)).steps()
 
-    lines = finish(SweepCommand(path, "budget.hours=0.00001"))
-    assert any(line.startswith("budget.hours = 1e-05 are over.") for line in lines), lines
-    assert folders.states()[3:] == ["RUNNING"]
-
     finish(SweepCommand(path))
     assert results(folders) == results(undisturbed[1])
     assert {number: folders.contents(number) for number in ended} == ended, "none ran again"
@@ -192,7 +189,7 @@ def test_faults_of_trials_do_not_end_the_sweep(sweep_file):
     """One diverges; of another a worker is killed, and of a third the actor that has the workers."""
     path, folders = sweep_file(
         {
-            "space": {RATE: {"choice": [1e-4, 1e18]}, COMPONENTS: {"int": [2, 64]}},
+            "space": {WEIGHT: {"choice": [10.0, 1e39]}, COMPONENTS: {"int": [2, 64]}},
             "budget": {"trials": 5, "steps": 40},
             "fixed": {
                 "scaling.workers": 1,
@@ -211,7 +208,7 @@ def test_faults_of_trials_do_not_end_the_sweep(sweep_file):
             number
             for number in range(1, 5)
             if until(lambda n=number: folders.trial(n).config.exists(), command)
-            and "1.0e+18" not in folders.trial(number).config.read_text()
+            and "1.0e+39" not in folders.trial(number).config.read_text()
         ][:1]
         until(lambda: Checkpoints(folders.trial(rest[0])).steps(), command)
         os.kill(named(command, "TrainingTrial")[0], signal.SIGKILL)
@@ -222,7 +219,7 @@ def test_faults_of_trials_do_not_end_the_sweep(sweep_file):
     trials = folders.trials()
     assert [event["kind"] for event in folders.events(0)].count("lost") == 1
     for trial in trials:
-        if trial.params[RATE] == "1.0e+18":
+        if trial.params[WEIGHT] == "1.0e+39":
             assert trial.state.name == "FAIL"
             assert "max_skipped_in_a_row" in trial.user_attrs[REASON]
         else:

@@ -1,4 +1,4 @@
-"""Two toy sweeps through Ray Tune, as `python -m tune run` has it, in one Ray: `python toy_on_ray.py FOLDER`.
+"""Three toy sweeps through Ray Tune, as `python -m tune run` has it, in one Ray: `python toy_on_ray.py FOLDER`.
 
 Prints a JSON line: exit codes, the most trials at the same time, and what was left in Ray after each sweep.
 """
@@ -38,6 +38,8 @@ class Toy(ray_tune.Trainable):
         return True
 
     def step(self):
+        if self.mark.parent.name == "late":
+            time.sleep(0.5)
         if self.mark.parent.name == "pairs" and self.at == 0:
             if self.number == DIES or (self.number == DIES_ONCE and not self.mark.exists()):
                 self.mark.touch()
@@ -105,7 +107,7 @@ def left(seconds=20):
     return alive() + groups()
 
 
-def sweep_on_ray(name, concurrency, folder):
+def sweep_on_ray(name, concurrency, folder, hours=None):
     (folder / name).mkdir()
     sweep = toy_sweep(sweep={"name": name, "seed": 3}, budget={"trials": 12, "steps": STEPS})
     storage = RDBStorage(f"sqlite:///{folder}/study.db")
@@ -113,7 +115,7 @@ def sweep_on_ray(name, concurrency, folder):
     watcher = Watcher()
     with tempfile.TemporaryDirectory() as bookkeeping:
         recipe = Recipe(sweep, folder / name)
-        code = _search_on_ray(study, recipe, watcher, None, concurrency, bookkeeping)
+        code = _search_on_ray(study, recipe, watcher, hours, concurrency, bookkeeping)
     return {
         "code": code,
         "most": watcher.most,
@@ -128,4 +130,5 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     with ray_session(2, 0, "tune.search"):
         told = {name: sweep_on_ray(name, count, place) for name, count in (("single", 1), ("pairs", 2))}
+        told["late"] = sweep_on_ray("late", 2, place, hours=2 / 3600)
     print(json.dumps(told))  # noqa: T201
