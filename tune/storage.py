@@ -9,9 +9,10 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from cluster.errors import RunError
 from tune.config import Sweep
@@ -23,6 +24,9 @@ LOCKED_SECONDS = 60.0
 """Another process that reads the study may hold SQLite's lock for a moment."""
 
 logger = logging.getLogger(__name__)
+TABLES_LOCK = 0x6D7661
+"""Number of the server's lock under which tables are made: drivers that begin at once would all make them."""
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
@@ -42,8 +46,13 @@ def study_storage(sweep: Sweep) -> RDBStorage:
         if url.startswith("sqlite"):
             Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
             return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
-        arguments = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
-        storage = RDBStorage(url, engine_kwargs=arguments)
+        arguments: dict[str, Any] = {
+            "connect_args": {"connect_timeout": CONNECT_SECONDS},
+            "pool_pre_ping": True,
+        }
+        with create_engine(url, poolclass=NullPool, **arguments).connect() as alone:
+            alone.execute(text(f"SELECT pg_advisory_lock({TABLES_LOCK})"))  # until it is closed
+            storage = RDBStorage(url, engine_kwargs=arguments)
     except (SQLAlchemyError, StorageInternalError, OSError, ImportError, RuntimeError) as error:
         raise RunError(f"sweep.study = {sweep.sweep.study or url}: {reason(error)}") from error
 
