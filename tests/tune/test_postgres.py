@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -54,6 +55,12 @@ def refusal(*words):
 def test_a_sweep_is_the_same_as_in_a_file(database):
     expected = trials_of(search(toy_sweep(), optuna.storages.InMemoryStorage()))
     assert trials_of(search(toy(database), study_storage(toy(database)))) == expected
+
+
+def test_drivers_that_begin_at_once_make_the_tables_once(database):
+    with ThreadPoolExecutor(6) as pool:
+        storages = list(pool.map(lambda _: study_storage(toy(database)), range(6)))
+    assert all(storage.get_all_studies() == [] for storage in storages)
 
 
 def test_two_drivers_in_one_database_do_not_mix(database, write_sweep, tmp_path):
