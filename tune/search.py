@@ -66,7 +66,7 @@ class StudySearcher(_Unsaved, Searcher):
                 experiment = self._recipe.experiment(assignment)
             except (
                 ConfigError
-            ) as error:  # settings that do not go together, which no trial drawn before the start had
+            ) as error:  # settings that do not go together, as none drawn before the start did
                 fault = "; ".join(str(error).splitlines())
                 self.study.fail(number, fault, 0.0)
                 self.watcher.ended(number, "FAIL", fault)
