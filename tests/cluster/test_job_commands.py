@@ -256,12 +256,13 @@ def test_the_end_of_a_job_is_told_as_it_was(state, exit_code, last, told):
 
 def test_a_cluster_that_is_too_small_is_told():
     scaling = load(DEMO, {"scaling.workers": 4, "scaling.threads": 2}).scaling
+    needs = {"CPU": scaling.cpus, "GPU": scaling.gpus}
     notes = []
     handler = NoteHandler(notes.append)
     try:
-        _tell_what_is_missing({"CPU": 8.0}, scaling)
+        _tell_what_is_missing({"CPU": 8.0}, needs)
         assert notes == []
-        _tell_what_is_missing({"CPU": 2.0}, scaling)
+        _tell_what_is_missing({"CPU": 2.0}, needs)
     finally:
         handler.close()
     assert [note.text for note in notes] == [
