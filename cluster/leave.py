@@ -28,7 +28,9 @@ def leave(seconds: float) -> int:
     """Ask workers and drivers on this machine to leave; how many were there still after ``seconds``."""
     cluster = os.environ.get(CLUSTER_VARIABLE)
     if not cluster:
-        raise RunError(f"{CLUSTER_VARIABLE} is not set: this is for the pods of a cluster, where KubeRay sets it")
+        raise RunError(
+            f"{CLUSTER_VARIABLE} is not set: this is for the pods of a cluster, where KubeRay sets it"
+        )
     asked = dict(training_processes(f"{CLUSTER_VARIABLE}={cluster}"))
     for process, words in asked.items():
         logger.warning(f"{process} is asked to leave: {words}")
