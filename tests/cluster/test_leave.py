@@ -9,8 +9,12 @@ import uuid
 
 import pytest
 
+from cluster.checkpoints import Checkpoints
 from cluster.errors import RunError
 from cluster.leave import CLUSTER_VARIABLE, leave
+from cluster.run_folder import RunFolder
+
+from .command import Command
 
 STAND_IN = """
 import pathlib, signal, sys, time
@@ -74,3 +78,20 @@ def test_nothing_is_asked_to_leave_outside_a_pod(monkeypatch):
     monkeypatch.delenv(CLUSTER_VARIABLE, raising=False)
     with pytest.raises(RunError, match="this is for the pods of a cluster"):
         leave(seconds=0)
+
+
+@pytest.mark.slow
+def test_a_whole_cluster_that_is_taken_away_has_stored_the_very_step(config, tmp_path, monkeypatch):
+    """As Kueue does where it suspends a job: every pod is asked at the same time."""
+    mine = uuid.uuid4().hex
+    monkeypatch.setenv(CLUSTER_VARIABLE, mine)
+    folder = RunFolder(str(tmp_path), "tiny")
+    words = (f"run.storage={tmp_path}", "train.steps=4000", "train.checkpoint_every=4000")
+    command = Command(config, *words, environment={CLUSTER_VARIABLE: mine})
+    command.wait_for(folder.metrics)
+    assert leave(seconds=60) == 0
+    code, lines = command.wait(60)
+    assert code == 143, "\n".join(lines)
+    (step,) = Checkpoints(folder).steps()
+    assert 0 < step < 4000
+    assert f"Stopped after step {step} of 4000, checkpoint saved." in "\n".join(lines)
