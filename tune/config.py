@@ -48,7 +48,7 @@ class SweepSettings(Settings):
     def _a_bucket_holds_no_database(self) -> "SweepSettings":
         if self.study is None and "://" in self.storage:
             raise ValueError(
-                f"sweep.storage = {self.storage} cannot hold a database: set sweep.study to "
+                f"storage = {self.storage} cannot hold a database: set sweep.study to "
                 f"postgresql://USER@HOST/DATABASE"
             )
         return self
@@ -72,6 +72,9 @@ class Budget(Settings):
     """Steps of a trial that is not ended early; schedules stretch to them."""
     hours: Annotated[float, Field(gt=0)] | None = None
     """Wall time of the sweep over all its starts; trials under way are stopped with a checkpoint. null: no end."""
+    failures: PositiveInt = 5
+    """Trials in a row that may fail; more than one setting is to blame then, so the sweep stops before it has wasted
+    its trials."""
 
 
 class SamplerSettings(Settings):
@@ -171,6 +174,10 @@ class Sweep(Settings):
             unknown = [key for key in parameter.when if key not in list(self.space)[:position]]
             if unknown:
                 raise ValueError(f"space.{path}.when: {', '.join(unknown)}: not a parameter before this one")
+            for key, allowed in parameter.when.items():
+                for value in allowed:
+                    if not self.space[key].contains(value):
+                        raise ValueError(f"space.{path}.when: {key}: {value} is not among its values")
         return self
 
 
@@ -179,13 +186,15 @@ def _is_in(path: str, sections: tuple[str, ...]) -> bool:
 
 
 def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sweep:
-    """Read a sweep from a YAML file; ``overrides`` by dotted path, such as ``{"budget.trials": 8}``.
+    """Read a sweep from a YAML file; ``overrides`` by dotted path, such as ``{"budget.trials": 8}`` or
+    ``{"fixed.data.uri": "s3://bucket/digits"}``.
 
     `base` becomes a path from the working directory. Raises ConfigError with one line per fault.
     """
     raw = read_yaml(Path(path), Sweep)
     for key, value in (overrides or {}).items():
-        override(raw, key, value)
+        # Within `fixed` and `space` the paths of an experiment are keys.
+        override(raw, key, value, dots=1 if key.startswith(("fixed.", "space.")) else -1)
     if isinstance(raw.get("base"), str):
         raw["base"] = str(Path(path).parent / raw["base"])
     try:

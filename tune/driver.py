@@ -38,6 +38,9 @@ ATTEMPTS = 3
 def search(study: SweepStudy, recipe: Recipe, board: Board, hours: float | None) -> int:
     """Run the trials that the study has left; the exit code of the process. Raises what a user can act on."""
     sweep, scaling = recipe.sweep, recipe.base.scaling
+    if study.is_over:
+        board.say("All trials are over.")
+        return 0
     with board:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)

@@ -1,7 +1,7 @@
 """From a sweep to the experiments of its trials, checked before anything starts."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,9 +97,8 @@ def prepare(sweep: Sweep) -> Recipe:
     load(sweep.base)  # its own faults first
     base = load(sweep.base, settings(sweep))
     _check_looks(sweep, base)
-    tried = [*combinations(sweep.space), *drawn(sweep, DRAWS)]
-    if faults := dict.fromkeys(fault for values in tried for fault in _faults(sweep, values)):
-        raise ConfigError("\n".join(list(faults)[:FAULTS]))
+    _check_each(sweep, combinations(sweep.space))
+    _check_each(sweep, drawn(sweep, DRAWS))  # what no parameter does by itself
     return Recipe(sweep, base, _values_of(sweep, base))
 
 
@@ -110,13 +109,22 @@ def drawn(sweep: Sweep, trials: int) -> Iterator[Values]:
         yield suggest(sweep.space, study.ask())
 
 
-def _faults(sweep: Sweep, values: Values) -> list[str]:
-    try:
-        load(sweep.base, {**settings(sweep), **values})
-    except ConfigError as error:
-        given = ", ".join(f"{path} = {value}" for path, value in values.items())
-        return [f"space: {given}: {line}" for line in str(error).splitlines()]
-    return []
+def _check_each(sweep: Sweep, tried: Iterable[Values]) -> None:
+    """Raise ConfigError with each fault once, beside the first values that have it."""
+    faults: dict[str, Values] = {}
+    for values in tried:
+        try:
+            load(sweep.base, {**settings(sweep), **values})
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                faults.setdefault(line, values)
+    if faults:
+        shown = list(faults.items())[:FAULTS]
+        raise ConfigError("\n".join(f"space: {_given(values)}: {line}" for line, values in shown))
+
+
+def _given(values: Values) -> str:
+    return ", ".join(f"{path} = {value}" for path, value in values.items())
 
 
 def _check_looks(sweep: Sweep, base: Experiment) -> None:

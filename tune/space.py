@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, model_validator
 
 from gmvae_drit.config import Settings
 
@@ -31,15 +31,15 @@ def _as_number(value: object) -> object:
 class Parameter(Settings):
     """Where the values of one setting come from: exactly one of the four kinds."""
 
-    uniform: tuple[float, float] | None = None
+    uniform: tuple[FiniteFloat, FiniteFloat] | None = None
     """Lowest and highest number, all between equally likely."""
-    loguniform: tuple[float, float] | None = None
+    loguniform: tuple[FiniteFloat, FiniteFloat] | None = None
     """Lowest and highest positive number, equally likely on a logarithmic scale."""
     int: tuple[Whole, Whole] | None = None
     """Lowest and highest whole number, both included."""
     choice: Annotated[list[object], Field(min_length=2), AfterValidator(_as_numbers)] | None = None
     """Values without an order; sections and lists, too."""
-    when: Mapping[str, list[object]] = {}
+    when: Mapping[str, Annotated[list[object], AfterValidator(_as_numbers)]] = {}
     """Only searched where these parameters, named before this one, have one of these values; else the base's value
     stays."""
 
@@ -74,7 +74,8 @@ class Parameter(Settings):
         if self.choice is not None:
             return label(value) in map(label, self.choice)
         low, high = self.bounds
-        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        numbers = Whole | float if self.int is None else Whole
+        return isinstance(value, numbers) and not isinstance(value, bool) and low <= value <= high
 
     def is_active(self, values: Mapping[str, object]) -> bool:
         """Whether it is searched beside these values of the parameters before it."""
@@ -121,8 +122,14 @@ def shown(value: object) -> str:
 def combinations(space: Mapping[str, Parameter]) -> Iterator[Values]:
     """Values that show whether each parameter fits its setting, one parameter at a time beside what it depends on."""
     for path, parameter in space.items():
-        needed: Values = {}
-        for other, allowed in parameter.when.items():
-            needed |= {key: values[0] for key, values in space[other].when.items()} | {other: allowed[0]}
+        needed = _needs(space, path)
         for value in parameter.examples():
             yield needed | {path: value}
+
+
+def _needs(space: Mapping[str, Parameter], path: str) -> Values:
+    """The first values under which a parameter is searched, and those under which these are."""
+    needed: Values = {}
+    for other, allowed in space[path].when.items():
+        needed |= _needs(space, other) | {other: allowed[0]}
+    return needed

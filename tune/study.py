@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from cluster.errors import RunError
-from tune.config import PrunerSettings, SamplerSettings, Sweep
+from tune.config import PrunerSettings, Sweep
+from tune.halving import Halving
+from tune.proposals import Proposals
 from tune.space import Values, suggest
 
 DEFAULT, SEED, OF, REASON, METRICS, SECONDS = "default", "seed", "of", "reason", "metrics", "seconds"
@@ -26,6 +27,8 @@ DEFAULT, SEED, OF, REASON, METRICS, SECONDS = "default", "seed", "of", "reason",
 that it repeats; why it failed; its last held-out figures; how long it trained."""
 HOPELESS = "hopeless"
 """User attribute of a trial that shall end early, until it has."""
+JUDGED = "judged"
+"""User attribute of a trial: the last step after which it was to go on."""
 
 
 @dataclass
@@ -37,6 +40,8 @@ class _Live:
     """Those reported so far."""
     metrics: dict[str, float]
     """Reported last."""
+    judged: int
+    """The last step after which it was to go on; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,31 @@ class SweepStudy:
             if trial not in self._interrupted:  # whoever found it so died before it could say it
                 study.tell(trial.number, state=TrialState.PRUNED)
         self._live: dict[int, _Live] = {}
+        self._failures, self._reason = 0, ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no trial is left."""
+        return not self._interrupted and self._begun() >= self._budget
 
     def next(self) -> Assignment | None:
         """The next trial: those that a dead process left first, then new ones; None when the budget is used up.
 
-        Raises RunError where another process has taken the sweep over.
+        Raises RunError where another process has taken the sweep over, and where trial after trial fails.
         """
         self.check_owner()
+        if self._failures >= self.sweep.budget.failures:
+            raise RunError(
+                f"{self._failures} trials in a row have failed (budget.failures), the last because of: {self._reason}; "
+                f"the same command goes on"
+            )
         if self._interrupted:
             left = self._interrupted.pop(0)
-            self.optuna.sampler = self._sampler(left.number)
             trial = Trial(self.optuna, left._trial_id)  # what it was given is in the storage
-            live = _Live(trial, set(left.intermediate_values), left.user_attrs.get(METRICS, {}))
-        elif (begun := self._begun()) < self._budget:
-            self.optuna.sampler = self._sampler(begun)
-            live = _Live(self.optuna.ask(), set(), {})
+            told = left.user_attrs
+            live = _Live(trial, set(left.intermediate_values), told.get(METRICS, {}), told.get(JUDGED, 0))
+        elif not self.is_over:
+            live = _Live(self.optuna.ask(), set(), {}, 0)
         else:
             return None
         self._live[live.trial.number] = live
@@ -87,18 +102,26 @@ class SweepStudy:
         return Assignment(live.trial.number, values, live.trial.user_attrs.get(SEED))
 
     def report(self, number: int, step: int, metrics: Mapping[str, float]) -> bool:
-        """Note held-out figures of a trial; whether it shall end early, being among the worse ones."""
+        """Note held-out figures of a trial; whether it shall end early, being among the worse ones.
+
+        A trial that goes on after a death comes through a step twice: noted and judged once. Raises RunError as `next`.
+        """
+        self.check_owner()
         live = self._live[number]
         live.metrics = dict(metrics)
         live.trial.set_user_attr(METRICS, live.metrics)
-        if len(self.sweep.objectives) > 1:
+        metric = self.sweep.objectives[0].metric
+        if len(self.sweep.objectives) > 1 or metric not in metrics or step <= live.judged:
             return False  # Optuna's pruners compare one value
-        if step not in live.steps:  # a trial that goes on after a death may come through a step twice
+        if step not in live.steps:
             live.steps.add(step)
-            live.trial.report(metrics[self.sweep.objectives[0].metric], step)
+            live.trial.report(metrics[metric], step)
         hopeless = step < self.sweep.budget.steps and live.trial.should_prune()
         if hopeless:
             live.trial.set_user_attr(HOPELESS, True)
+        else:
+            live.judged = step
+            live.trial.set_user_attr(JUDGED, step)
         return hopeless
 
     def complete(self, number: int, seconds: float) -> bool:
@@ -120,7 +143,9 @@ class SweepStudy:
 
     def fail(self, number: int, reason: str, seconds: float) -> None:
         """A trial could not come to its end."""
+        self.check_owner()
         self._live[number].trial.set_user_attr(REASON, reason)
+        self._reason = reason
         self._end(number, seconds, state=TrialState.FAIL)
 
     def check_owner(self) -> None:
@@ -139,18 +164,15 @@ class SweepStudy:
     def _end(
         self, number: int, seconds: float, values: list[float] | None = None, state: TrialState | None = None
     ) -> None:
+        self.check_owner()  # whoever goes on with the sweep goes on with this trial
         trial = self._live.pop(number).trial
+        self._failures = self._failures + 1 if state == TrialState.FAIL else 0
         trial.set_user_attr(SECONDS, trial.user_attrs.get(SECONDS, 0.0) + seconds)
         self.optuna.tell(trial, values, state or TrialState.COMPLETE)
 
     def _begun(self) -> int:
         trials = self.optuna.get_trials(deepcopy=False)
         return len([trial for trial in trials if trial.state != TrialState.WAITING])
-
-    def _sampler(self, number: int) -> BaseSampler:
-        """A new one for each trial: what a sampler has drawn before is lost with its process."""
-        digest = hashlib.blake2b(f"{self.sweep.sweep.seed} {number}".encode(), digest_size=4).digest()
-        return make_sampler(self.sweep.sampler, int.from_bytes(digest))
 
 
 def create_study(sweep: Sweep, base: Mapping[str, object], name: str, storage: BaseStorage) -> optuna.Study:
@@ -163,6 +185,7 @@ def create_study(sweep: Sweep, base: Mapping[str, object], name: str, storage: B
         storage=storage,
         load_if_exists=True,
         directions=["minimize" if objective.goal == "min" else "maximize" for objective in sweep.objectives],
+        sampler=Proposals(sweep.sampler, sweep.sweep.seed),
         pruner=make_pruner(sweep.pruner),
     )
     is_now = _identity(sweep, base)
@@ -193,16 +216,5 @@ def _identity(sweep: Sweep, base: Mapping[str, object]) -> dict[str, str]:
 
 
 def make_pruner(settings: PrunerSettings | None) -> BasePruner:
-    """What ends trials early. Its rungs are in the storage, too."""
-    if settings is None:
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=settings.min_steps, reduction_factor=settings.factor)
-
-
-def make_sampler(settings: SamplerSettings, seed: int) -> BaseSampler:
-    """What proposes one trial."""
-    if settings.kind == "random":
-        return RandomSampler(seed)
-    return TPESampler(
-        n_startup_trials=settings.startup, multivariate=True, group=True, constant_liar=True, seed=seed
-    )
+    """What ends trials early."""
+    return NopPruner() if settings is None else Halving(settings)

@@ -26,6 +26,7 @@ from data_shards.errors import DataError
 
 STEP_SECONDS = 2.0
 """Between two signs of life of a trial, which is how long it may take until it hears that it shall stop."""
+POLL_SECONDS = 0.5
 STOP_SECONDS = 60.0
 """How long a training may take for its last checkpoint once it shall stop."""
 
@@ -87,19 +88,27 @@ class TrainingTrial(tune.Trainable):
 
     def _watch(self, seconds: float) -> None:
         """Collect what the workers have told, and see whether they have ended."""
+        finished, fault = None, ""
         try:
-            finished = self._team.ended(min(0.5, seconds))
+            finished = self._team.ended(min(POLL_SECONDS, seconds))
         except ClusterError as error:
-            self._events.add(Event("error", str(error)))
-            self._ended = {"done": True, "failed": str(error)}
-        else:
-            if finished is not None:
-                self._ended = {"done": True, "failed": "" if finished else "stopped before its end"}
+            fault = str(error)
         for item in ray.get(self._relay.collect.remote()):
             if isinstance(item, Event):
                 self._events.add(item)
             elif isinstance(item, dict):
                 self._rows.append(item)
+        step = self._rows[-1]["step"] if self._rows else self._step
+        if fault:
+            self._end(Event("error", fault), fault)
+        elif finished:
+            self._end(Event("finish", f"finished after step {step}", step))
+        elif finished is not None:
+            self._end(Event("stop", f"stopped after step {step}", step), "stopped before its end")
+
+    def _end(self, event: Event, failed: str = "") -> None:
+        self._events.add(event)
+        self._ended = {"done": True, "failed": failed}
 
     def _finish(self) -> None:
         """Ask for a checkpoint and wait for it; workers that do not answer are ended."""

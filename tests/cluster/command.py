@@ -1,4 +1,4 @@
-"""`python -m cluster` as a process of its own, which tests may kill, with all that it starts."""
+"""A command of a room as a process of its own, which tests may kill, with all that it starts."""
 
 import os
 import signal
@@ -18,10 +18,12 @@ START_SECONDS = 180.0
 class Command:
     """`python -m cluster train` in a session of its own; every process it starts carries a mark."""
 
+    room, verb = "cluster", "train"
+
     def __init__(self, *words, environment=None):
         self.mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "train", *map(str, words)],
+            [sys.executable, "-m", self.room, self.verb, *map(str, words)],
             cwd=REPOSITORY,
             env={**os.environ, **(environment or {}), "GMVAE_TEST_MARK": self.mark},
             stdout=subprocess.PIPE,
