@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 # One image for every pod of Ray: head, workers, submitter, and the job that builds shards.
 #
-#   docker build --tag REGISTRY/gmvae-drit:0.1.0 .                         # GPUs: PyPI's torch brings CUDA with it
-#   docker build --tag REGISTRY/gmvae-drit:0.1.0-cpu --target cpu .        # a quarter of the size
+#   docker build --tag REGISTRY/gmvae-drit:0.1.0-ray2.60.0-cuda .              # PyPI's torch brings CUDA with it
+#   docker build --tag REGISTRY/gmvae-drit:0.1.0-ray2.60.0-cpu --target cpu .  # a quarter of the size
 #
 # Everything is a wheel whose version stands in constraints.txt, so there is no compiler here (train.compile needs one:
 # add gcc in an image of your own), and no pip in what runs. Packages go to /usr/local, where a login shell finds them.
