@@ -15,7 +15,7 @@ from cluster.config import Experiment, ScalingSettings, load, parse_overrides
 from cluster.errors import ConfigError
 from cluster.job_package import check_places
 from k8s.check.overlay import Fault, Object, Overlay, Pod, pods_of, ray_cluster_spec
-from k8s.check.quantities import amount
+from k8s.check.quantities import amount_or_none
 from k8s.check.resources import gpus_of
 
 ROOMS = ("cluster", "tune", "data_shards")
@@ -173,8 +173,8 @@ def _places(job: Object, told: _Told) -> Iterator[tuple[str, str]]:
     for pod in workers:
         limits = pod.spec["containers"][0].get("resources", {}).get("limits") or {}
         path = f"{pod.path}.spec.containers.0.resources.limits"
-        cores = amount(limits.get("cpu", 0))
-        if cores != scaling.threads:
+        cores = amount_or_none(limits.get("cpu", 0))
+        if cores is not None and cores != scaling.threads:
             yield (
                 f"{path}.cpu",
                 f"{cores:g} cores, and the command gives each worker {scaling.threads} threads",

@@ -9,6 +9,14 @@ FACTORS = {
 QUANTITY = re.compile(r"([0-9]*\.?[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 
 
+def amount_or_none(quantity: object) -> float | None:
+    """`amount`, or None where it is none."""
+    try:
+        return amount(quantity)
+    except ValueError:
+        return None
+
+
 def amount(quantity: object) -> float:
     """In cores or bytes. Raises ValueError."""
     if not (match := QUANTITY.fullmatch(str(quantity))):

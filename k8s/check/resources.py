@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from k8s.check.overlay import Fault, Object, Overlay, Pod, ray_cluster_spec
-from k8s.check.quantities import amount
+from k8s.check.quantities import amount, amount_or_none
 from k8s.check.versions import GPU
 
 OPERATORS_INIT = {"cpu": 0.2, "memory": 256 * 2.0**20}  # wait-gcs-ready, which KubeRay adds to workers
@@ -64,7 +64,10 @@ def _shared_memory(pod: Pod) -> Iterator[tuple[str, str]]:
             )
             continue
         limit = (container.get("resources", {}).get("limits") or {}).get("memory")
-        if limit is not None and amount(memory["sizeLimit"]) > amount(limit) / 2:
+        size, whole = amount_or_none(memory["sizeLimit"]), amount_or_none(limit)
+        if size is None:
+            yield f"{pod.path}.spec.volumes", f"{name}: sizeLimit {memory['sizeLimit']} is no quantity"
+        elif whole is not None and size > whole / 2:
             yield (
                 f"{pod.path}.spec.volumes",
                 f"{name}: more than half of the container's {limit}, which it is part of",
@@ -100,9 +103,7 @@ def _requests(pod: Pod) -> dict[str, float]:
     starting: dict[str, float] = dict(OPERATORS_INIT) if pod.role == "worker" else {}
     for path, container in pod.containers():
         for kind, quantity in (container.get("resources", {}).get("requests") or {}).items():
-            try:
-                needed = amount(quantity)
-            except ValueError:
+            if (needed := amount_or_none(quantity)) is None:
                 continue  # told where it stands
             if "initContainers" in path:
                 starting[kind] = max(starting.get(kind, 0), needed)

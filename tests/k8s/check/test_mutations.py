@@ -531,6 +531,20 @@ OF_OBJECTS = {
         f"{CONTAINER}.resources.limits.memory",
         "missing",
     ),
+    "a quantity that is none": (
+        "dev",
+        "Job/build-shards",
+        put("spec.template.spec.containers.0.resources.limits.memory", "2GB"),
+        "spec.template.spec.containers.0.resources.limits.memory",
+        "2GB: not a quantity",
+    ),
+    "half of the memory shared": (
+        "train",
+        "RayJob/train",
+        put(f"{WORKERS}.template.spec.volumes.1.emptyDir.sizeLimit", "13Gi"),
+        f"{WORKERS}.template.spec.volumes",
+        "more than half of the container's 24Gi",
+    ),
     "requests below limits": (
         "train",
         "RayJob/train",
