@@ -1,7 +1,7 @@
 """A machine that is taken away: what trains on it is asked to store its step and leave, and is waited for.
 
-A pod that goes sends SIGTERM to its first process alone, and with that one the workers die. So this runs before it, as the
-pod's preStop hook: python -m cluster leave
+A pod that goes sends SIGTERM to its first process alone, and with that one the workers die. So this runs before it, as
+the pod's preStop hook: python -m cluster leave
 """
 
 import logging

@@ -41,7 +41,14 @@ def start(tmp_path):
         file = tmp_path / f"file-{len(processes)}"
         words = [sys.executable, "-m", "cluster", "train", str(file)]
         if title is not None:
-            words = ["bash", "-c", f'exec -a "{title}" "$0" -c "$1" "$2"', sys.executable, STAND_IN, str(file)]
+            words = [
+                "bash",
+                "-c",
+                f'exec -a "{title}" "$0" -c "$1" "$2"',
+                sys.executable,
+                STAND_IN,
+                str(file),
+            ]
         environment = {**os.environ, CLUSTER_VARIABLE: cluster}
         processes.append(subprocess.Popen(words, cwd=tmp_path, env=environment))
         deadline = time.monotonic() + 20
