@@ -13,6 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.errors import ConfigError
 from cluster.row_parts import HELD_OUT, under
 from tune.experiments import Recipe
 from tune.study import Assignment, SweepStudy
@@ -55,15 +56,24 @@ class StudySearcher(_Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The configuration of the next trial; None for not now."""
-        if len(self._numbers) >= self._concurrency:
-            return None
-        assignment = self.study.next()
-        if assignment is None:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = assignment.number
-        self.watcher.began(assignment)
-        experiment = self._recipe.experiment(assignment)
-        return {"number": assignment.number, "experiment": experiment.model_dump(mode="json")}
+        while len(self._numbers) < self._concurrency:
+            assignment = self.study.next()
+            if assignment is None:
+                return Searcher.FINISHED
+            number = assignment.number
+            self.watcher.began(assignment)
+            try:
+                experiment = self._recipe.experiment(assignment)
+            except (
+                ConfigError
+            ) as error:  # settings that do not go together, as none drawn before the start did
+                fault = "; ".join(str(error).splitlines())
+                self.study.fail(number, fault, 0.0)
+                self.watcher.ended(number, "FAIL", fault)
+                continue
+            self._numbers[trial_id] = number
+            return {"number": number, "experiment": experiment.model_dump(mode="json")}
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler hears of results first, and reports them."""

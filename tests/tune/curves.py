@@ -1,4 +1,4 @@
-"""A cheap stand-in for training: learning curves over four parameters, and a sweep over them without Ray."""
+"""A cheap stand-in for training: learning curves over five parameters, and a sweep over them without Ray."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,9 +12,12 @@ from tune.study import SweepStudy, create_study
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STEPS, LOOK = 27, 3
+DIES_ONCE, DIES, FAILS, UNFIT = 1, 4, 6, 8
+"""Trials of `toy_on_ray` that do not come to their end."""
 SPACE = {
     "rate": {"loguniform": [1e-5, 1e-1]},
     "weight": {"loguniform": [1e-3, 10.0]},
+    "decay": {"loguniform": [1e-3, 1.0]},
     "kind": {"choice": ["plain", "rich"]},
     "noise": {"uniform": [0.0, 1.0]},
 }
@@ -37,7 +40,10 @@ def curve(values, step):
     """What an evaluation after ``step`` steps would show. ``noise`` is without influence but for a ripple."""
     rate = math.log10(values["rate"]) + 3.2  # best at 10^-3.2
     weight = math.log10(values["weight"]) - 0.3
-    floor = 0.1 + 0.15 * rate**2 + 0.1 * weight**2 + (0.0 if values["kind"] == "rich" else 0.12)
+    decay = math.log10(values["decay"]) + 1
+    floor = (
+        0.1 + 0.15 * rate**2 + 0.1 * weight**2 + 0.1 * decay**2 + (0.0 if values["kind"] == "rich" else 0.12)
+    )
     speed = 0.25 * (1 + 0.5 * math.tanh(rate))  # larger rates learn faster
     ripple = 0.004 * math.sin(50 * values["noise"] + step)
     return floor + 1.5 * math.exp(-speed * step) + ripple

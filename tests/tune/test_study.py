@@ -147,7 +147,7 @@ def test_the_budget_counts_trials_of_all_starts(storage):
 def test_given_trials_come_first_and_carry_what_they_were_given(storage):
     sweep = toy_sweep()
     study = create_study(sweep, {}, "toy", storage)
-    params = {"rate": 0.01, "weight": 1.0, "kind": "rich", "noise": 0.5}
+    params = {"rate": 0.01, "weight": 1.0, "decay": 0.1, "kind": "rich", "noise": 0.5}
     study.enqueue_trial(params, user_attrs={"seed": 41})
     given = SweepStudy(sweep, study, 2).next()
     assert (given.number, given.values, given.seed) == (0, params, 41)
