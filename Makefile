@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 
-.PHONY: setup demo test test-fast lint bench
+# Of KubeRay, for the schemas of what k8s/ builds; without them those checks say that they were skipped.
+export KUBERAY_CRDS ?= $(wildcard ../shared/kuberay-crds)
+
+.PHONY: setup demo test test-fast k8s-check lint bench
 
 setup: $(VENV)/.installed
 
@@ -27,6 +30,10 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
+
+# Part of the tests as well.
+k8s-check: setup
+	$(BIN)/python -m k8s.check
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -95,6 +95,19 @@ def report(
             run.publish(run.root / "report.html")
 
 
+@app.command()
+def leave(
+    seconds: Annotated[float, typer.Option(min=0, help="How long to wait for them.")] = 100.0,
+) -> None:
+    """Ask what trains in this pod to store its step and leave, and wait: for a pod that is taken away."""
+    with errors_told():
+        from cluster.leave import leave as ask
+
+        if left := ask(seconds):
+            typer.echo(f"error: {left} still there after {seconds:g} s", err=True)
+            raise typer.Exit(1)
+
+
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 

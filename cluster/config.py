@@ -254,14 +254,17 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     return "not YAML: " + " ".join(str(error).split())
 
 
-def override(raw: dict[str, Any], key: str, value: object) -> None:
-    """Put ``value`` at the dotted path ``key``; text is read as YAML. Raises ConfigError."""
+def override(raw: dict[str, Any], key: str, value: object, dots: int = -1) -> None:
+    """Put ``value`` at the dotted path ``key``; text is read as YAML. Raises ConfigError.
+
+    Only the first ``dots`` dots of the path part it, where what follows is a key with dots in it.
+    """
     if isinstance(value, str):
         try:
             value = yaml.load(value, _UniqueKeyLoader)
         except yaml.YAMLError as error:
             raise ConfigError(f"{key} = {value!r}: {_yaml_fault(error)}") from error
-    *sections, last = key.split(".")
+    *sections, last = key.split(".", dots)
     node = raw
     for depth, section in enumerate(sections, start=1):
         if node.get(section) is None:

@@ -186,13 +186,15 @@ def _is_in(path: str, sections: tuple[str, ...]) -> bool:
 
 
 def load_sweep(path: str | Path, overrides: Mapping[str, object] | None = None) -> Sweep:
-    """Read a sweep from a YAML file; ``overrides`` by dotted path, such as ``{"budget.trials": 8}``.
+    """Read a sweep from a YAML file; ``overrides`` by dotted path, such as ``{"budget.trials": 8}`` or
+    ``{"fixed.data.uri": "s3://bucket/digits"}``.
 
     `base` becomes a path from the working directory. Raises ConfigError with one line per fault.
     """
     raw = read_yaml(Path(path), Sweep)
     for key, value in (overrides or {}).items():
-        override(raw, key, value)
+        # Within `fixed` and `space` the paths of an experiment are keys.
+        override(raw, key, value, dots=1 if key.startswith(("fixed.", "space.")) else -1)
     if isinstance(raw.get("base"), str):
         raw["base"] = str(Path(path).parent / raw["base"])
     try:

@@ -16,7 +16,8 @@ from cluster import prometheus
 from cluster.row_parts import SHARES
 
 REPOSITORY = Path(__file__).parents[2]
-DASHBOARD = json.loads((REPOSITORY / "cluster" / "grafana" / "training.json").read_text(encoding="utf-8"))
+GRAFANA_FILE = REPOSITORY / "cluster" / "grafana" / "training.json"
+DASHBOARD = json.loads(GRAFANA_FILE.read_text(encoding="utf-8"))
 WORKERS = [
     {"images_per_second": 10.0, "data_wait": 0.1, "memory_mib": 512.0},
     {"images_per_second": 12.0, "data_wait": 0.2, "memory_mib": 256.0},

@@ -178,6 +178,21 @@ def test_overrides_change_a_sweep(write_sweep):
     assert (sweep.budget.trials, sweep.sampler.kind) == (7, "random")
 
 
+def test_overrides_within_fixed_and_space_are_paths_of_the_experiment(write_sweep, config):
+    """Beside what the file fixes: the rest of a section stays as it is in the base."""
+    path = write_sweep(**{"fixed.data.flip": False})
+    overrides = {"fixed.data.uri": "s3://bucket/tiny", f"space.{RATE}": "{uniform: [1e-5, 1e-3]}"}
+    sweep = load_sweep(path, overrides)
+    assert sweep.fixed["data.uri"] == "s3://bucket/tiny"
+    data = prepare(sweep).base.data
+    assert (data.uri, data.flip, data.global_batch) == (
+        "s3://bucket/tiny",
+        False,
+        load(config).data.global_batch,
+    )
+    assert sweep.space[RATE].uniform == (1e-5, 1e-3)
+
+
 def test_what_is_resolved_reads_back_as_the_same(sweep_of, tmp_path):
     sweep = sweep_of(
         pruner={"min_steps": 2}, **{"space.model.generator": {"choice": [{"kind": "adain"}, {}]}}

@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes, and what checks them offline: python -m k8s.check"""
