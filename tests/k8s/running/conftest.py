@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..s3.server import find_weed
+from ...s3.server import find_weed
 from . import pods
 
 ACCESS, SECRET, PASSWORD = "dev", "secret of the tests", 'it\'s a "password" $HOME'

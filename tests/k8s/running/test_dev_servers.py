@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
+from ..kustomize import BUCKET, build, program, the
 from .conftest import PASSWORD, SECRETS, postgres_programs
-from .kustomize import BUCKET, build, program, the
 
 COMPONENTS = ("dev-s3", "dev-postgres")
 CLIENT = {
@@ -55,22 +55,23 @@ def run(node, code, **more):
     return said
 
 
-UP = f"""
-import time, urllib.request
+UP = """
+import sys, time, urllib.request
 from boto3 import client
 from botocore.exceptions import BotoCoreError, ClientError
+told = None
 for _ in range(200):
     try:
         urllib.request.urlopen("http://dev-s3:8333/healthz", timeout=5)
-        client("s3").head_bucket(Bucket="{BUCKET}")
+        client("s3").head_bucket(Bucket=sys.argv[1])
         break
     except (OSError, BotoCoreError, ClientError) as error:
+        told = error
         time.sleep(0.2)
 else:
-    raise error
+    raise told
 """
 LOADED = f"""
-{UP}
 from data_shards.build import BuildOptions, SourceImage, build
 import numpy
 from PIL import Image
@@ -83,7 +84,6 @@ def images():
 build(images(), "s3://{BUCKET}/noise", BuildOptions(shard_samples=8))
 """
 SERVED = f"""
-{UP}
 import hashlib, itertools
 from data_shards.config import DataSettings
 from data_shards.loader import Loader
@@ -98,12 +98,14 @@ loader.close()
 def test_the_object_store_serves_the_loader_and_keeps_what_it_has(node, objects):
     here = node(objects)
     server = start(here, objects, "dev-s3")
+    run(here, UP, args=[BUCKET])
     run(here, LOADED)
     first = run(here, SERVED)
     assert len(set(first.split())) == 6
     server.stop()
     assert server.process.returncode == 0, "SIGTERM is an orderly end"
     start(here, objects, "dev-s3")
+    run(here, UP, args=[BUCKET])
     assert run(here, SERVED) == first
 
 
@@ -119,6 +121,8 @@ for _ in range(200):
             print(json.dumps({"refused": told}))
             raise SystemExit
         time.sleep(0.2)
+else:
+    raise SystemExit(told)
 connection.execute("CREATE TABLE IF NOT EXISTS visits (number INT)")
 connection.execute("INSERT INTO visits SELECT count(*) FROM visits")
 rights = connection.execute("SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user")
