@@ -45,4 +45,5 @@ bench: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.step --out benchmarks/results/step.md
 	$(BIN)/python -m benchmarks.loader --out benchmarks/results/loader.md
+	$(BIN)/python -m benchmarks.sweep --rounds 3 --trials 5 --out benchmarks/results/sweep.md
 	$(BIN)/python -m benchmarks.loader --curves --rounds 3 --seconds 3 --out benchmarks/results/loader_curves.md
