@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -28,11 +29,7 @@ class ProgressLine:
         self._row: Row | None = None
         self._clock = Clock(steps)
         self._waiting = Spinner("dots", text=f"{name}: no step yet", style="dim")
-        self._live: Live | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(
-                console=self._console, get_renderable=self._render, refresh_per_second=REFRESHES_PER_SECOND
-            )
+        self._live = live_on(self._console, self._render)
         self._next_line = 0.0
 
     def __enter__(self) -> Self:
@@ -73,6 +70,13 @@ class ProgressLine:
         if self._row is None:
             return self._waiting
         return panel(self._name, self._steps, self._row, self._clock.seconds_left())
+
+
+def live_on(console: Console, render: Callable[[], RenderableType]) -> Live | None:
+    """Something that is drawn over and over at the end of a terminal; None where the console is none."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return None
+    return Live(console=console, get_renderable=render, refresh_per_second=REFRESHES_PER_SECOND)
 
 
 class Clock:

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.table import Table
 
 from cluster.notes import Note, NoteHandler
 from cluster.panel import duration
+from cluster.progress import live_on
 from cluster.row_parts import HELD_OUT
 from tune.config import Sweep
 from tune.report.names import short_names
@@ -53,9 +53,7 @@ class Board:
         self._console = console or Console(stderr=True, soft_wrap=True)
         self._names = short_names(sweep.space)
         self._lines = {trial.number: _line(trial) for trial in study.optuna.get_trials(deepcopy=False)}
-        self._live: Live | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
+        self._live = live_on(self._console, self._render)
         self._notes: NoteHandler | None = None
 
     def __enter__(self) -> Self:

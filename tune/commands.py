@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import typer
 import yaml
+from optuna.storages import BaseStorage
 from rich.console import Console
 
 from cluster.driver import check_devices, with_absolute_paths
@@ -66,7 +67,8 @@ def report(uri: str, confirm: bool, out: Path | None) -> int:
         recipe = prepare(sweep)
         _check_data(recipe)
         with folder.lock():
-            study = open_confirmation(recipe, _study(sweep, sweep.sweep.name))
+            search_study = _study(sweep.sweep.name, study_storage(sweep))
+            study = open_confirmation(recipe, search_study)
             if code := search(study, recipe.confirming(), Board(study.sweep, study), None):
                 return code
     return _report(folder, sweep, out)
@@ -98,19 +100,19 @@ def open_study(recipe: Recipe) -> SweepStudy:
     return SweepStudy(sweep, study, sweep.budget.trials)
 
 
-def _study(sweep: Sweep, name: str) -> optuna.Study:
+def _study(name: str, storage: BaseStorage) -> optuna.Study:
     try:
-        return optuna.load_study(study_name=name, storage=study_storage(sweep))
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         raise RunError(f"sweep {name}: no study of this name in its storage") from None
 
 
 def _report(folder: RunFolder, sweep: Sweep, out: Path | None = None) -> int:
     """Write the report, and say where; 1 where no trial completed."""
-    study = _study(sweep, sweep.sweep.name)
-    names = {summary.study_name for summary in optuna.get_all_study_summaries(study_storage(sweep))}
-    name = sweep.sweep.name + SUFFIX
-    written = write_report(folder, sweep, study, _study(sweep, name) if name in names else None, out)
+    storage, confirming = study_storage(sweep), sweep.sweep.name + SUFFIX
+    study = _study(sweep.sweep.name, storage)
+    confirm = _study(confirming, storage) if confirming in optuna.get_all_study_names(storage) else None
+    written = write_report(folder, sweep, study, confirm, out)
     for path in written:
         typer.echo(path)
     return 0

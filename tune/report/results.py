@@ -12,13 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cluster.errors import RunError
 from cluster.report.read import Run, read_run
+from cluster.row_parts import HELD_OUT
 from cluster.run_folder import RunFolder
 from data_shards.errors import DataError
 from tune.config import Sweep
 from tune.experiments import run_name
 from tune.study import DEFAULT, METRICS, REASON, SECONDS
 
-HELD_OUT = "held_out/"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
